@@ -1,0 +1,50 @@
+"""Packaging of bihf_jax. Settings of the tools (ruff, pytest) are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "bihf_jax" / "version.py").read_text()).group(1)
+
+setup(
+    name="bihf_jax",
+    version=VERSION,
+    description="Protein representations from sequence and 3D structure, fused after every stage, in JAX",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["bihf_jax*", "configs*", "data_prep*", "experiments*"]),
+    package_data={"data_prep": ["sample/**/*"]},
+    install_requires=[
+        "absl-py>=2.1",
+        "biopython>=1.85",
+        "flax>=0.12",
+        "gemmi>=0.7.3",
+        "google-crc32c>=1.6",
+        "grain>=0.2.15",
+        "jax>=0.10",
+        "jraph>=0.0.6.dev0",
+        "matplotlib>=3.9",
+        "ml-collections>=1.0",
+        "numpy>=2.0",
+        "optax>=0.2.6",
+        "orbax-checkpoint>=0.11.30",
+        "protobuf>=5.29",
+        "scikit-learn>=1.6",
+        "scipy>=1.14",
+        "tensorboardX>=2.6",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        # Writing records through TensorFlow Datasets needs TensorFlow; reading them does not.
+        "prep": ["tensorflow-datasets>=4.9.9", "tensorflow-cpu>=2.21", "importlib_resources>=6.4"],
+        "test": ["hypothesis>=6.120", "pytest>=8.3", "pytest-xdist>=3.6", "ruff>=0.14"],
+        # Independent implementations that parity tests compare with; gigabytes on some machines.
+        "parity": ["torch>=2.6", "transformers>=4.50"],
+        "cuda": ["jax[cuda13]>=0.10"],
+        "tpu": ["jax[tpu]>=0.10"],
+    },
+)

@@ -1,0 +1,35 @@
+"""Fixtures that several test folders use."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real structures beside the checkout; tests that need it skip where it is absent."""
+    path = Path(os.environ.get("BIHF_SHARED_DATA", REPOSITORY.parent / "shared" / "data")).resolve()
+    if not path.is_dir():
+        pytest.skip(f"needs the real structures of {path} (set BIHF_SHARED_DATA to another place)")
+    return path
+
+
+@pytest.fixture(scope="session")
+def sample_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Records of the embedded sample, built by the command that a user would run."""
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("writing records needs TensorFlow: pip install -e '.[prep]'")
+    out = tmp_path_factory.mktemp("sample") / "records"
+    sample = REPOSITORY / "data_prep" / "sample"
+    command = [sys.executable, "-m", "data_prep.build", "ppbs", "--structures", sample / "structures"]
+    command += ["--complexes", sample / "complexes.csv", "--out", out, "--alignment", "biopython"]
+    command += ["--split", "0.6,0.15,0.25"]
+    done = subprocess.run(list(map(str, command)), cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
