@@ -1,0 +1,78 @@
+"""`Example`: what the model needs of one protein, and its one schema, shared by writer and reader.
+
+An example is laid out in **slots**: every chain is ``<cls> residues <eos>``, as ESM-2 was trained, so slot = token
+of the transformer = node of the graph. Neighbours are offsets in slots, so an example can be placed anywhere in a
+row of the residue grid without renumbering.
+"""
+
+import dataclasses
+
+import numpy as np
+
+SCHEMA_VERSION = 1
+
+# Order of axis 1 of `Example.backbone`.
+BACKBONE_ATOMS: tuple[str, ...] = ("N", "CA", "C", "O", "CB")
+# Order of axis 1 of `Example.torsions`.
+TORSIONS: tuple[str, ...] = ("phi", "psi", "omega", "chi1", "chi2", "chi3", "chi4")
+# Neighbours kept in a record; a model may use any K up to this many (the nearest K).
+MAX_NEIGHBOURS = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One protein (one partner of a complex) in slot layout. n = slots = residues + 2 x chains.
+
+    Special-token slots (<cls>, <eos>) have no structure, no label, and `residue_number` 0.
+    """
+
+    id: str  # unique in a record set, e.g. "1akj_0:A" or "1AVX:l"
+    source: str  # file name(s) of the structure, "+"-joined where a partner lies in several
+    group: str  # id of the complex: examples of one group are always in one split
+    chain_ids: tuple[str, ...]  # author ids of the chains, in slot order
+    tokens: np.ndarray  # [n] int8, `alphabet.TOKENS`
+    chain_segment: np.ndarray  # [n] int16, 1, 1, .., 2, 2, ..: chain of the slot, 1-based
+    residue_number: np.ndarray  # [n] int32 author residue number; 0 at special tokens
+    insertion_code: np.ndarray  # [n] uint8 ASCII code of the insertion code, 32 (space) where none
+    backbone: np.ndarray  # [n, 5, 3] float32 Å, `BACKBONE_ATOMS`; 0 where masked
+    backbone_mask: np.ndarray  # [n, 5] bool
+    torsions: np.ndarray  # [n, 7] float32 radians, `TORSIONS`; 0 where masked
+    torsion_mask: np.ndarray  # [n, 7] bool
+    neighbour_offset: np.ndarray  # [n, MAX_NEIGHBOURS] int16 sender - receiver in slots, nearest CA first; 0: none
+    label: np.ndarray  # [n] float32; 0 where masked
+    label_mask: np.ndarray  # [n] bool: the slot counts in loss and metrics
+    weight: float  # sample weight of the example in loss and metrics
+
+    @property
+    def num_slots(self) -> int:
+        return int(self.tokens.shape[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One field of the record: `shape` excludes nothing, None is the number of slots (or of chains for `chain_ids`)."""
+
+    dtype: str  # numpy dtype name, or "str"
+    shape: tuple[int | None, ...]
+
+
+def schema() -> dict[str, Field]:
+    """Name -> dtype and shape of every field of a record; the only description of it, for writer and reader."""
+    return {
+        "id": Field("str", ()),
+        "source": Field("str", ()),
+        "group": Field("str", ()),
+        "chain_ids": Field("str", (None,)),
+        "tokens": Field("int8", (None,)),
+        "chain_segment": Field("int16", (None,)),
+        "residue_number": Field("int32", (None,)),
+        "insertion_code": Field("uint8", (None,)),
+        "backbone": Field("float32", (None, len(BACKBONE_ATOMS), 3)),
+        "backbone_mask": Field("bool", (None, len(BACKBONE_ATOMS))),
+        "torsions": Field("float32", (None, len(TORSIONS))),
+        "torsion_mask": Field("bool", (None, len(TORSIONS))),
+        "neighbour_offset": Field("int16", (None, MAX_NEIGHBOURS)),
+        "label": Field("float32", (None,)),
+        "label_mask": Field("bool", (None,)),
+        "weight": Field("float32", ()),
+    }

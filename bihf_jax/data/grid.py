@@ -1,0 +1,155 @@
+"""Placing examples into the residue grid (see `batch.ProteinBatch`), cropping included. Numpy only."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from bihf_jax.data import alphabet
+from bihf_jax.data.batch import ProteinBatch
+from bihf_jax.data.example import BACKBONE_ATOMS, MAX_NEIGHBOURS, TORSIONS, Example
+
+_STRUCTURE_ATOMS = [BACKBONE_ATOMS.index(name) for name in ("N", "CA", "C")]
+_SPECIAL_TOKENS = (alphabet.CLS, alphabet.EOS)
+
+
+def empty_grid(rows: int, length: int, neighbours: int, graphs: int) -> ProteinBatch:
+    """A grid without proteins: [rows, length] of padding (host arrays). `row_id` counts from 0."""
+    if neighbours > MAX_NEIGHBOURS:
+        raise ValueError(f"{neighbours} neighbours asked for, but records hold {MAX_NEIGHBOURS}; ask for fewer")
+    cell = (rows, length)
+    own_slot = np.broadcast_to(np.arange(length, dtype=np.int32)[:, None], (*cell, neighbours))
+    return ProteinBatch(
+        tokens=np.full(cell, alphabet.PAD, np.int32),
+        chain_segment=np.zeros(cell, np.int32),
+        protein_segment=np.zeros(cell, np.int32),
+        sequence_mask=np.zeros(cell, bool),
+        structure_mask=np.zeros(cell, bool),
+        backbone=np.zeros((*cell, len(BACKBONE_ATOMS), 3), np.float32),
+        backbone_mask=np.zeros((*cell, len(BACKBONE_ATOMS)), bool),
+        torsions=np.zeros((*cell, len(TORSIONS)), np.float32),
+        torsion_mask=np.zeros((*cell, len(TORSIONS)), bool),
+        neighbours=own_slot.copy(),
+        neighbour_mask=np.zeros((*cell, neighbours), bool),
+        label=np.zeros(cell, np.float32),
+        label_mask=np.zeros(cell, bool),
+        weight=np.zeros(cell, np.float32),
+        record=np.full((rows, graphs), -1, np.int32),
+        row_id=np.arange(rows, dtype=np.int32),
+    )
+
+
+def place_example(grid: ProteinBatch, row: int, start: int, graph: int, record: int, example: Example) -> int:
+    """Writes an example into slots [start, start + n) of a row, in place.
+
+    Args:
+      grid: host arrays made by `empty_grid`.
+      row: row of the grid.
+      start: first slot within the row; the slots from there on must be free.
+      graph: graph slot of the protein within its row, from 0.
+      record: index of the record in its split.
+      example: what to place; n slots.
+
+    Returns:
+      The first free slot after it.
+    """
+    end = start + example.num_slots
+    if end > grid.tokens.shape[1]:
+        raise ValueError(
+            f"example {example.id!r}: {example.num_slots} slots do not fit at {start} of {grid.tokens.shape[1]}"
+        )
+    cells = (row, slice(start, end))
+    grid.tokens[cells] = example.tokens
+    grid.chain_segment[cells] = example.chain_segment + (grid.chain_segment[row, start - 1] if start else 0)
+    grid.protein_segment[cells] = graph + 1
+    grid.sequence_mask[cells] = True
+    grid.structure_mask[cells] = example.backbone_mask[:, _STRUCTURE_ATOMS].all(axis=1)
+    grid.backbone[cells] = example.backbone
+    grid.backbone_mask[cells] = example.backbone_mask
+    grid.torsions[cells] = example.torsions
+    grid.torsion_mask[cells] = example.torsion_mask
+    _place_neighbours(grid, cells, start, example)
+    grid.label[cells] = example.label
+    grid.label_mask[cells] = example.label_mask
+    grid.weight[cells] = example.weight
+    grid.record[row, graph] = record
+    return end
+
+
+def _place_neighbours(grid: ProteinBatch, cells: tuple[int, slice], start: int, example: Example) -> None:
+    """Neighbour slots of the row. A neighbour without N, CA and C is no node of the graph, so it is masked."""
+    offset = example.neighbour_offset[:, : grid.neighbours.shape[2]]
+    slot = np.arange(start, start + example.num_slots, dtype=np.int32)[:, None] + offset
+    has_structure = grid.structure_mask[cells]
+    mask = (offset != 0) & has_structure[:, None] & has_structure[slot - start]
+    grid.neighbours[cells] = np.where(mask, slot, slot - offset)
+    grid.neighbour_mask[cells] = mask
+
+
+def make_grid(
+    rows: Sequence[Sequence[tuple[int, Example]]], *, length: int, neighbours: int, graphs: int, first_row_id: int = 0
+) -> ProteinBatch:
+    """Packs rows of (record index, example) into a grid [len(rows), length]."""
+    grid = empty_grid(len(rows), length, neighbours, graphs)
+    grid.row_id[:] += first_row_id
+    for row, members in enumerate(rows):
+        start = 0
+        for graph, (record, example) in enumerate(members):
+            start = place_example(grid, row, start, graph, record, example)
+    return grid
+
+
+def split_over_devices(grid: ProteinBatch, num_devices: int) -> ProteinBatch:
+    """[rows, ...] -> [devices, rows / devices, ...], rows in order."""
+    return ProteinBatch(*(x.reshape(num_devices, x.shape[0] // num_devices, *x.shape[1:]) for x in grid))
+
+
+def crop_example(example: Example, max_slots: int, rng: np.random.Generator) -> Example:
+    """A window of consecutive residues, placed at random, that needs at most `max_slots` slots.
+
+    Residues are cropped first and special tokens added after: every chain with a residue in the window keeps its
+    <cls> and <eos>. Neighbours outside the window are dropped and the lists closed up, nearest first.
+
+    Raises:
+      ValueError: `max_slots` has no room for a residue beside the special tokens of all chains.
+    """
+    if example.num_slots <= max_slots:
+        return example
+    residue = ~np.isin(example.tokens, _SPECIAL_TOKENS)
+    width = max_slots - 2 * len(example.chain_ids)
+    if width < 1:
+        raise ValueError(
+            f"example {example.id!r} has {len(example.chain_ids)} chains, whose special tokens alone need more than "
+            f"{max_slots} slots; use a larger length bucket"
+        )
+    residue_slots = np.flatnonzero(residue)
+    first = rng.integers(len(residue_slots) - width + 1)
+    in_window = np.zeros(example.num_slots, bool)
+    in_window[residue_slots[first : first + width]] = True
+    chains = np.unique(example.chain_segment[in_window])
+    return _take_slots(example, in_window | (~residue & np.isin(example.chain_segment, chains)))
+
+
+def _take_slots(example: Example, keep: np.ndarray) -> Example:
+    """The example reduced to the slots where `keep` [n]."""
+    kept = {
+        field.name: getattr(example, field.name)[keep]
+        for field in dataclasses.fields(example)
+        if field.name != "chain_ids" and getattr(getattr(example, field.name), "shape", ())[:1] == keep.shape
+    }
+    chains, segment = np.unique(kept["chain_segment"], return_inverse=True)
+    kept["chain_segment"] = (segment + 1).astype(example.chain_segment.dtype)
+    kept["chain_ids"] = tuple(example.chain_ids[c - 1] for c in chains)
+    kept["neighbour_offset"] = _renumber_neighbours(example.neighbour_offset, keep)
+    return dataclasses.replace(example, **kept)
+
+
+def _renumber_neighbours(offset: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """Offsets [n, K] after dropping slots: neighbours that go are removed, the rest move up in order."""
+    new_slot = np.where(keep, np.cumsum(keep) - 1, -1)
+    old_sender = np.arange(len(keep))[:, None] + offset
+    new_sender = new_slot[old_sender][keep]
+    present = (offset[keep] != 0) & (new_sender >= 0)
+    new_offset = np.where(present, new_sender - new_slot[keep][:, None], 0)
+    order = np.argsort(~present, axis=1, kind="stable")
+    return np.take_along_axis(new_offset, order, axis=1).astype(offset.dtype)

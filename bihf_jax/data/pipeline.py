@@ -1,0 +1,108 @@
+"""From records to batches: the steps of a plan, read and packed ahead of the model by grain."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import grain
+import numpy as np
+
+from bihf_jax.data import grid as grid_lib
+from bihf_jax.data.batch import ProteinBatch
+from bihf_jax.data.example import Example
+from bihf_jax.data.plan import GridShape, Schedule, Step, make_plan
+
+
+class Records(Protocol):
+    """Random access to the examples of a split; `records.RecordSet` is one."""
+
+    slots: np.ndarray  # [records] slots of each record
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Example: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Host:
+    """Which part of a global step a host reads: an equal, consecutive share of its rows."""
+
+    index: int
+    count: int
+    local_devices: int
+
+    @property
+    def global_devices(self) -> int:
+        return self.count * self.local_devices
+
+    def rows(self, step: Step) -> slice:
+        share = len(step.rows) // self.count
+        return slice(self.index * share, (self.index + 1) * share)
+
+
+@dataclasses.dataclass(frozen=True)
+class StepSource:
+    """`source[step] -> ProteinBatch [device, row, length]` of one host; random access, so any step can come first."""
+
+    records: Records
+    schedule: Schedule | Sequence[tuple[int, Step]]
+    num_steps: int
+    shape: GridShape
+    host: Host
+    seed: int  # of the crops; with the epoch and the record it fixes each window
+
+    def __len__(self) -> int:
+        return self.num_steps
+
+    def __getitem__(self, step: int) -> ProteinBatch:
+        epoch, plan = self.schedule[step]
+        mine = self.host.rows(plan)
+        rows = [[(record, self._example(record, epoch, plan.length)) for record in row] for row in plan.rows[mine]]
+        grid = grid_lib.make_grid(
+            rows,
+            length=plan.length,
+            neighbours=self.shape.neighbours,
+            graphs=self.shape.graphs_per_row,
+            first_row_id=mine.start,
+        )
+        return grid_lib.split_over_devices(grid, self.host.local_devices)
+
+    def _example(self, record: int, epoch: int, length: int) -> Example:
+        rng = np.random.default_rng((self.seed, epoch, record))
+        return grid_lib.crop_example(self.records[record], length, rng)
+
+
+def example_batch(shape: GridShape) -> ProteinBatch:
+    """One row of padding in the shapes of the grid: what a model is initialised with."""
+    return grid_lib.empty_grid(1, min(shape.buckets), shape.neighbours, shape.graphs_per_row)
+
+
+def training_batches(
+    records: Records, shape: GridShape, host: Host, *, seed: int, first_step: int, last_step: int
+) -> Iterator[ProteinBatch]:
+    """Batches of the global steps first_step .. last_step - 1, read ahead in a background thread."""
+    shape.validate_devices(host.global_devices)
+    schedule = Schedule(records.slots, shape, seed=seed)
+    source = StepSource(records, schedule, last_step, shape, host, seed)
+    return _read_ahead(source, first_step)
+
+
+def evaluation_batches(records: Records, shape: GridShape, host: Host) -> tuple[int, Iterator[ProteinBatch]]:
+    """(number of steps, batches) that hold every record once, whole, in a fixed order."""
+    shape = shape.for_evaluation(int(max(records.slots)), host.global_devices)
+    # Longest first packs best, and no order has to be kept: scores are mapped back by record.
+    order = np.argsort(-np.asarray(records.slots), kind="stable")
+    steps = [(0, _renumber(step, order)) for step in make_plan(records.slots[order], shape, seed=None)]
+    return len(steps), _read_ahead(StepSource(records, steps, len(steps), shape, host, seed=0), 0)
+
+
+def _renumber(step: Step, order: np.ndarray) -> Step:
+    """A plan over reordered records, with the records' own numbers."""
+    return Step(step.length, tuple(tuple(int(order[i]) for i in row) for row in step.rows))
+
+
+def _read_ahead(source: StepSource, first_step: int) -> Iterator[ProteinBatch]:
+    # One thread: packing a step takes a small part of a training step, and more threads would take the cores of the
+    # model. The order of the steps does not depend on it.
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
+    return iter(grain.MapDataset.source(source)[first_step:].to_iter_dataset(options))
