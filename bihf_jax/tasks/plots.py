@@ -1,0 +1,157 @@
+"""PNG pictures of a run: loss curves over the steps, precision-recall curves of a split.
+
+Colours are those of Okabe and Ito (2008), told apart by colour-blind readers, and every line has its own dash too.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bihf_jax.tasks import metrics
+from bihf_jax.tasks.predictions import Predictions
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_BLUE, _ORANGE, _GREEN, _PURPLE, _SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
+_LINES = ((_BLUE, "-"), (_ORANGE, "--"), (_GREEN, "-."), (_PURPLE, ":"), (_SKY, (0, (5, 1, 1, 1, 1, 1))))
+_GREY = "#666666"
+_DPI = 120
+_SMOOTHING_POINTS = 25  # at most this many logged steps go into one point of the smoothed training loss
+
+
+def plot_loss_curves(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str], title: str = "") -> None:
+    """Training and validation loss above, validation AUC-PR below, over the steps; writes a PNG.
+
+    Args:
+      rows: of ``metrics.jsonl``: "step", "kind" ("train" or "eval"), "loss", and for "eval" also "auc_pr" where it was
+        computed. Rows of other kinds are not drawn. Losses that are not finite are counted in the legend.
+      path: of the PNG.
+      title: above the picture.
+
+    Raises:
+      ValueError: no row of kind "train" or "eval" has a loss.
+    """
+    rows = list(rows)
+    train, evaluation = _series(rows, "train", "loss"), _series(rows, "eval", "loss")
+    auc_pr = _series(rows, "eval", "auc_pr")
+    if not train[0].size and not evaluation[0].size:
+        kinds = sorted({str(row.get("kind")) for row in rows})
+        raise ValueError(
+            f"no loss to draw: {len(rows)} rows of kinds {kinds}; a row needs kind 'train' or 'eval' and 'loss'"
+        )
+    figure = _new_figure(7.0, 6.0 if auc_pr[0].size else 4.0)
+    panels = figure.subplots(2 if auc_pr[0].size else 1, 1, sharex=True, squeeze=False)[:, 0]
+    _draw_losses(panels[0], train, evaluation)
+    if auc_pr[0].size:
+        _draw_auc_pr(panels[1], *auc_pr)
+    panels[-1].set_xlabel("training step")
+    _save(figure, path, title)
+
+
+def plot_precision_recall(
+    contestants: Mapping[str, Predictions], path: str | os.PathLike[str], title: str = ""
+) -> None:
+    """Precision-recall curves of contestants on one split, with the positive rate as a line; writes a PNG.
+
+    A contestant whose scores are all equal (the positive rate) has no curve: the line at the positive rate is it.
+    The legend gives each AUC-PR. The curve is drawn as the steps whose area average precision is.
+
+    Raises:
+      ValueError: no contestants, more than there are line styles, no labelled residues, or one class only.
+    """
+    if not 1 <= len(contestants) <= len(_LINES) + 1:
+        raise ValueError(f"{len(contestants)} contestants; one picture holds 1 to {len(_LINES) + 1}, split it")
+    figure = _new_figure(6.4, 6.0)
+    axes = figure.subplots()
+    rate, lines = None, iter(_LINES)
+    for name, predictions in contestants.items():
+        labels, scores, weights, _ = predictions.labelled()
+        reason = metrics.undefined_reason(labels, weights)
+        if reason:
+            raise ValueError(f"no precision-recall curve for {name!r}: {reason}")
+        values = metrics.residue_metrics(labels, scores, weights, threshold=0.5)
+        rate = values["positive_rate"]
+        if np.ptp(scores) == 0:
+            continue
+        precision, recall = metrics.precision_recall_curve(labels, scores, weights)
+        colour, dash = next(lines)
+        label = f"{name.replace('_', ' ')}, AUC-PR {values['auc_pr']:.3f}"
+        start = np.append(0.0, recall), np.append(precision[0], precision)
+        axes.step(*start, where="pre", color=colour, linestyle=dash, linewidth=1.6, label=label)
+    axes.axhline(rate, color=_GREY, linestyle=(0, (2, 2)), linewidth=1.3, label=f"positive rate {rate:.3f}")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)  # a good curve fills every corner
+    _save(figure, path, title)
+
+
+def _series(rows: list[Mapping[str, Any]], kind: str, key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values, sorted by step, of the rows of a kind that have the key (a value may be null)."""
+    chosen = [row for row in rows if row.get("kind") == kind and row.get(key) is not None]
+    steps = np.array([row["step"] for row in chosen], dtype=np.float64)
+    values = np.array([row[key] for row in chosen], dtype=np.float64)
+    order = np.argsort(steps, kind="stable")
+    return steps[order], values[order]
+
+
+def _draw_losses(axes: "Axes", train: tuple[np.ndarray, np.ndarray], evaluation: tuple[np.ndarray, np.ndarray]) -> None:
+    if train[0].size:
+        window = min(_SMOOTHING_POINTS, max(1, train[0].size // 10))
+        steps, values = train
+        axes.plot(
+            steps, values, color=_SKY, linewidth=0.7, alpha=0.7, label=_loss_label("training, each logged step", values)
+        )
+        if window > 1:
+            smooth_steps, smooth = _moving_mean(*train, window)
+            axes.plot(
+                smooth_steps, smooth, color=_BLUE, linewidth=1.7, label=f"training, mean of {window} logged steps"
+            )
+    if evaluation[0].size:
+        label = _loss_label("validation", evaluation[1])
+        axes.plot(*evaluation, color=_ORANGE, linestyle="--", marker="o", markersize=4, linewidth=1.5, label=label)
+    axes.set_ylabel("loss per labelled residue")
+    axes.legend(loc="upper right")
+
+
+def _draw_auc_pr(axes: "Axes", steps: np.ndarray, values: np.ndarray) -> None:
+    axes.plot(steps, values, color=_GREEN, marker="s", markersize=4, linewidth=1.5, label="validation")
+    if np.isfinite(values).any():
+        best = int(np.nanargmax(np.where(np.isfinite(values), values, np.nan)))
+        label = f"best {values[best]:.3f} at step {int(steps[best]):,}"
+        axes.plot(steps[best], values[best], color=_PURPLE, marker="*", markersize=13, linestyle="none", label=label)
+    axes.set_ylabel("AUC-PR")
+    axes.legend(loc="lower right")
+
+
+def _moving_mean(steps: np.ndarray, values: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over `window` consecutive points, at their mean step; both [n - window + 1]."""
+    kernel = np.full(window, 1 / window)
+    return np.convolve(steps, kernel, mode="valid"), np.convolve(values, kernel, mode="valid")
+
+
+def _loss_label(text: str, values: np.ndarray) -> str:
+    unusable = np.count_nonzero(~np.isfinite(values))
+    return f"{text} ({unusable} not finite)" if unusable else text
+
+
+def _new_figure(width: float, height: float) -> "Figure":
+    # Figure and canvas without pyplot: no global state, no display, safe in any thread.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: "Figure", path: str | os.PathLike[str], title: str) -> None:
+    for axes in figure.axes:
+        axes.grid(color="#dddddd", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    figure.savefig(path, format="png")
