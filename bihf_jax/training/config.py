@@ -1,0 +1,187 @@
+"""`ExperimentConfig`: everything that one run is made of, checked before data or devices are touched."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+
+from bihf_jax.configuration import ConfigError, build
+from bihf_jax.data.plan import GridShape
+from bihf_jax.models.config import EncoderConfig, HeadConfig, PLMConfig
+from bihf_jax.models.heads import ResidueModel
+from bihf_jax.tasks import Task, make_task
+from bihf_jax.training.optimizer import OptimizerConfig, learning_rate_schedule
+
+CONFIG_FILE = "config.json"  # in the folder of a run
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which records, and the shape of the grid they are packed into.
+
+    Attributes:
+      records: folder that `data_prep.build` wrote.
+      rows: rows of a global step in the longest bucket; shorter buckets get proportionally more, so that each step
+        has about the same number of slots. A multiple of the number of devices.
+      lengths: length buckets in slots. A protein goes into the shortest that takes it; in training a longer one is
+        cropped, for scoring larger buckets are added.
+      graphs_per_row: proteins that fit into one row at most.
+      neighbours: K, incoming edges of a residue.
+      shuffle_labels: a control: permutes the training labels over all labelled residues, so nothing can be learned.
+    """
+
+    records: str
+    rows: int = 4
+    lengths: tuple[int, ...] = (1024,)
+    graphs_per_row: int = 32
+    neighbours: int = 24
+    shuffle_labels: bool = False
+
+    def __post_init__(self) -> None:
+        if self.rows < 1:
+            raise ValueError(f"rows must be >= 1, got {self.rows}")
+        if not self.lengths:
+            raise ValueError("lengths needs at least one length bucket, e.g. (1024,)")
+        self.grid_shape()  # its own checks
+
+    def grid_shape(self) -> GridShape:
+        """The grid of a training step."""
+        longest = max(self.lengths)
+        rows = {length: self.rows * (longest // length) for length in self.lengths}
+        return GridShape(rows, self.graphs_per_row, self.neighbours)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How long, and how often what happens. All in steps.
+
+    Attributes:
+      steps: length of the run.
+      log_every: a line in `metrics.jsonl`: the mean over the steps since the line before.
+      evaluate_every: score the validation split, and keep the best checkpoint by it; also done at the last step.
+      checkpoint_every: save to resume from; also done at each validation and at the last step.
+      optimizer: AdamW and its schedule.
+    """
+
+    steps: int
+    log_every: int = 20
+    evaluate_every: int = 200
+    checkpoint_every: int = 100
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "log_every", "evaluate_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        learning_rate_schedule(self.optimizer, self.steps)  # its own checks
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentConfig:
+    """One experiment: a task, its data, a model and a way to train it."""
+
+    task: Mapping[str, Any]  # {"name": ..., settings of that task}
+    data: DataConfig
+    encoder: EncoderConfig
+    training: TrainingConfig
+    head: HeadConfig = dataclasses.field(default_factory=HeadConfig)
+    seed: int = 0
+
+    def make_task(self) -> Task:
+        settings = dict(self.task)
+        return make_task(settings.pop("name", ""), settings)
+
+    def make_model(self) -> nn.Module:
+        """The model: called with (batch, row_id), gives logits [R, L, outputs]."""
+        return ResidueModel(self.encoder, self.head)
+
+
+def experiment_config(values: Mapping[str, Any]) -> ExperimentConfig:
+    """Builds and checks the config of a run from a config document.
+
+    Args:
+      values: nested settings, e.g. an `ml_collections.ConfigDict`; `encoder.plm.name` may name a published size of
+        ESM-2, whose other settings then are changes to it.
+
+    Raises:
+      ConfigError: names the key, the value and what is allowed.
+    """
+    values = _plain(values)
+    encoder = values.get("encoder")
+    if isinstance(encoder, dict) and isinstance(encoder.get("plm"), dict) and "name" in encoder["plm"]:
+        encoder["plm"] = _named_plm(encoder["plm"])
+    config = build(ExperimentConfig, values)
+    task = config.make_task()
+    if config.encoder.structure.neighbours > config.data.neighbours:
+        raise ConfigError(
+            f"config.encoder.structure.neighbours is {config.encoder.structure.neighbours}, but config.data.neighbours "
+            f"gives each residue {config.data.neighbours}; lower the first or raise the second"
+        )
+    return dataclasses.replace(config, head=dataclasses.replace(config.head, num_outputs=task.num_outputs))
+
+
+def _named_plm(values: Mapping[str, Any]) -> PLMConfig:
+    changes = dict(values)
+    name = changes.pop("name")
+    try:
+        return PLMConfig.named(name, **changes)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"config.encoder.plm: {error}") from error
+
+
+def _plain(values: Any) -> Any:
+    """Nested dicts of plain values, so that config documents and JSON read alike."""
+    if hasattr(values, "to_dict"):
+        values = values.to_dict()
+    return {k: _plain(v) for k, v in values.items()} if isinstance(values, Mapping) else values
+
+
+def keep_config(config: ExperimentConfig, workdir: Path, *, first_host: bool) -> dict[str, Any]:
+    """Writes `WORKDIR/config.json`, or checks that the run there has the same config.
+
+    Returns:
+      The config as plain values, as JSON has them.
+
+    Raises:
+      ConfigError: the run there has another config; lists what differs.
+    """
+    values = json.loads(json.dumps(dataclasses.asdict(config)))
+    path = workdir / CONFIG_FILE
+    if path.exists():
+        differences = _differences(json.loads(path.read_text(encoding="utf-8")), values)
+        if differences:
+            raise ConfigError(
+                f"{workdir} holds a run with another config ({'; '.join(differences)}); "
+                f"give the same config to go on with it, or another --workdir to start a new run"
+            )
+    elif first_host:
+        workdir.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_suffix(".tmp")
+        scratch.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        os.replace(scratch, path)
+    return values
+
+
+def load_config(workdir: str | Path) -> ExperimentConfig:
+    """The config of the run in `workdir`.
+
+    Raises:
+      ConfigError: no run there, or a config that this version cannot read.
+    """
+    path = Path(workdir) / CONFIG_FILE
+    if not path.is_file():
+        raise ConfigError(f"{workdir} holds no run: {CONFIG_FILE} is missing; give the --workdir of a training run")
+    return experiment_config(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _differences(old: Any, new: Any, path: str = "config") -> list[str]:
+    """Keys whose values differ, as 'config.a.b was 1, is 2'."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            line for key in sorted({*old, *new}) for line in _differences(old.get(key), new.get(key), f"{path}.{key}")
+        ]
+    return [] if old == new else [f"{path} was {old!r}, is {new!r}"]

@@ -1,0 +1,100 @@
+"""Scoring a split: every record once, over all devices of all hosts, gathered by record."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from bihf_jax.data.batch import ProteinBatch
+from bihf_jax.data.pipeline import Host, Records, evaluation_batches, example_batch
+from bihf_jax.data.plan import GridShape
+from bihf_jax.tasks import Task
+from bihf_jax.training import step as step_lib
+from bihf_jax.training.checkpoints import Checkpoints
+from bihf_jax.training.config import ExperimentConfig, load_config
+
+
+class Scorer:
+    """Scores splits with one model; its compiled programs, one a grid shape, are kept between calls."""
+
+    def __init__(self, model: nn.Module, task: Task, shape: GridShape, host: Host):
+        self._shape, self._host = shape, host
+        self.score_step = step_lib.pmap_score_step(model, task)
+
+    def score(self, params: Any, records: Records) -> tuple[list[np.ndarray], float]:
+        """Scores every record whole: none is cropped, longer rows are compiled where needed.
+
+        Args:
+          params: parameters with a leading device axis.
+          records: a split.
+
+        Returns:
+          Scores per record, each [slots] float32 (also at special tokens), the same on every host; mean loss.
+        """
+        ends = np.cumsum(records.slots)
+        flat = np.zeros(int(ends[-1]), np.float32)
+        loss = weight = 0.0
+        _, batches = evaluation_batches(records, self._shape, self._host)
+        for batch in batches:
+            scores, sums = self.score_step(params, batch)
+            for record, record_scores in _by_record(np.asarray(scores), batch):
+                flat[ends[record] - records.slots[record] : ends[record]] = record_scores
+            loss += float(sums.loss[0])
+            weight += float(sums.weight[0])
+        if self._host.count > 1:
+            # Each record is on one host and zero on the others, so the sum gathers and drops nothing twice.
+            flat = np.asarray(multihost_utils.process_allgather(flat)).sum(axis=0)
+        return np.split(flat, ends[:-1]), loss / weight if weight else float("nan")
+
+
+def _by_record(scores: np.ndarray, batch: ProteinBatch) -> Iterator[tuple[int, np.ndarray]]:
+    """(record, its scores [slots]) for each protein of a batch [device, row, length]."""
+    length = scores.shape[-1]
+    rows = zip(
+        scores.reshape(-1, length),
+        batch.protein_segment.reshape(-1, length),
+        batch.record.reshape(-1, batch.record.shape[-1]),
+        strict=True,
+    )
+    for row_scores, segment, record in rows:
+        for graph in np.flatnonzero(record >= 0):
+            yield int(record[graph]), row_scores[segment == graph + 1]
+
+
+class TrainedModel:
+    """A run's model with the parameters of a checkpoint, ready to score."""
+
+    def __init__(self, config: ExperimentConfig, step: int, params: Any):
+        """Puts parameters (numpy, one replica) on the local devices."""
+        self.config, self.step = config, step
+        host = Host(jax.process_index(), jax.process_count(), jax.local_device_count())
+        self._params = step_lib.replicate(params)
+        self._scorer = Scorer(config.make_model(), config.make_task(), config.data.grid_shape(), host)
+
+    @classmethod
+    def load(cls, workdir: str | Path, *, which: str = "best") -> "TrainedModel":
+        """Restores a checkpoint of a run.
+
+        Args:
+          workdir: of the run.
+          which: "best" or "last".
+
+        Raises:
+          CheckpointError: no run or no such checkpoint there, or one that does not fit its config.
+        """
+        config = load_config(workdir)
+        batch = example_batch(config.data.grid_shape())
+        model = config.make_model()
+        template = jax.eval_shape(lambda: model.init(jax.random.key(0), batch, None)["params"])
+        with contextlib.closing(Checkpoints(workdir)) as checkpoints:
+            step, params = checkpoints.restore_params(template, which=which)
+        return cls(config, step, params)
+
+    def score(self, records: Records) -> list[np.ndarray]:
+        """Scores per record, each [slots] float32."""
+        return self._scorer.score(self._params, records)[0]

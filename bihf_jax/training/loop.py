@@ -1,0 +1,291 @@
+"""`train`: from a config to a trained model in a folder; run again, it goes on where it stopped."""
+
+import contextlib
+import dataclasses
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from bihf_jax.configuration import ConfigError
+from bihf_jax.data.batch import ProteinBatch
+from bihf_jax.data.pipeline import Host, Records, example_batch, training_batches
+from bihf_jax.data.plan import GridShape, fill, make_plan
+from bihf_jax.data.records import RecordSet
+from bihf_jax.data.shuffled import ShuffledLabels
+from bihf_jax.tasks import Task, metrics, predictions
+from bihf_jax.training import step as step_lib
+from bihf_jax.training.checkpoints import Checkpoints, Progress
+from bihf_jax.training.config import ExperimentConfig, TrainingConfig, experiment_config, keep_config
+from bihf_jax.training.evaluation import Scorer
+from bihf_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from bihf_jax.training.run_log import NoLog, RunLog, parameter_table
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class NonFiniteLossError(FloatingPointError):
+    """The loss or its gradient became nan or infinite; the message names the step and the last good checkpoint."""
+
+
+class Interrupted(Exception):
+    """SIGTERM or SIGINT arrived; the state of `step` is saved."""
+
+    def __init__(self, step: int):
+        super().__init__(f"stopped by a signal after step {step}; the same command goes on from there")
+        self.step = step
+
+
+class _Interval:
+    """The steps since the last line of the log.
+
+    New steps wait as device arrays, so that the loop does not stop for each; `pending` holds those fetched as plain
+    numbers, which travel with the checkpoint, so that a resumed run writes the same line.
+    """
+
+    def __init__(self, pending: list[list[float]]):
+        self.pending = list(pending)
+        self._waiting: list[tuple[int, step_lib.StepMetrics]] = []
+        self.restart_clock()
+
+    def restart_clock(self) -> None:
+        """Time until now is not training time."""
+        self._since, self._timed_steps = time.monotonic(), len(self.pending)
+
+    def add(self, step: int, step_metrics: step_lib.StepMetrics) -> None:
+        self._waiting.append((step, step_metrics))
+
+    def drain(self, last_good: str) -> None:
+        """Fetches the waiting numbers.
+
+        Args:
+          last_good: the newest checkpoint, for the message.
+
+        Raises:
+          NonFiniteLossError: names the first step that was not finite.
+        """
+        for step, step_metrics in self._waiting:
+            numbers = [float(leaf[0]) for leaf in jax.tree.leaves(step_metrics)]
+            loss_sum, weight, gradient_norm, *_ = numbers
+            if not math.isfinite(loss_sum) or not math.isfinite(gradient_norm):
+                raise NonFiniteLossError(
+                    f"step {step}: loss {loss_sum / weight if weight else loss_sum}, gradient norm {gradient_norm}; "
+                    f"nothing from this step on was saved. Last good checkpoint: {last_good}. Lower "
+                    f"config.training.optimizer.learning_rate, or check the records with data_prep.inspect"
+                )
+            self.pending.append(numbers)
+        self._waiting.clear()
+
+    def take_summary(self) -> dict[str, float]:
+        """Means over the pending steps, which then start anew."""
+        loss, weight, gradient_norm, residues, slots = np.sum(np.asarray(self.pending, np.float64), axis=0)
+        steps = len(self.pending)
+        seconds = (time.monotonic() - self._since) * steps / max(steps - self._timed_steps, 1)
+        self.pending = []
+        self.restart_clock()
+        return {
+            "loss": float(loss / weight) if weight else 0.0,
+            "gradient_norm": float(gradient_norm / steps),
+            "fill": float(residues / slots),
+            "residues": int(residues),
+            "seconds": seconds,  # of these steps; extrapolated where the run was resumed or validated in between
+        }
+
+
+def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
+    """Trains, validates and checkpoints as the config says.
+
+    Restoring, in order: (1) the run in `workdir` goes on from its last checkpoint; (2) otherwise it starts from random
+    initialisation. The config is kept in `workdir`, and going on with another one is refused.
+
+    Args:
+      config_values: a config document, see `config.ExperimentConfig`.
+      workdir: folder of the run; made if missing.
+
+    Returns:
+      `workdir`.
+
+    Raises:
+      ConfigError: before data or devices are touched.
+      NonFiniteLossError: see there.
+      Interrupted: SIGTERM or SIGINT; the state is saved.
+    """
+    # ---- config -----------------------------------------------------------------------------------------------------
+    config = experiment_config(config_values)
+    workdir = Path(workdir)
+    host = Host(jax.process_index(), jax.process_count(), jax.local_device_count())
+    config_dict = keep_config(config, workdir, first_host=host.index == 0)
+    shape = config.data.grid_shape()
+    try:
+        shape.validate_devices(host.global_devices)
+    except ValueError as error:
+        raise ConfigError(f"config.data.rows: {error}") from error
+
+    # ---- data -------------------------------------------------------------------------------------------------------
+    train_records: Records = RecordSet(config.data.records, "train")
+    validation_records = RecordSet(config.data.records, "validation")
+    if config.data.shuffle_labels:
+        train_records = ShuffledLabels(train_records, config.seed)
+
+    # ---- model and optimizer ----------------------------------------------------------------------------------------
+    task = config.make_task()
+    model = config.make_model()
+    optimizer = make_optimizer(config.training.optimizer, config.training.steps)
+    state = step_lib.init_state(model, optimizer, example_batch(shape), config.seed)
+    _log_start(config, host, shape, train_records, len(validation_records), state.params)
+
+    # ---- restore ----------------------------------------------------------------------------------------------------
+    checkpoints = Checkpoints(workdir, config_dict)
+    progress = Progress()
+    restored = checkpoints.restore(jax.tree.map(np.asarray, state))
+    if restored is not None:
+        state, progress = restored
+        _LOGGER.info("resumed from step %d (best %s at %s)", state.step, progress.best_score, progress.best_step)
+    run_log = RunLog(workdir, int(state.step)) if host.index == 0 else NoLog()
+
+    # ---- loop -------------------------------------------------------------------------------------------------------
+    loop = _Loop(
+        settings=config.training,
+        task=task,
+        train_step=step_lib.pmap_train_step(model, task, optimizer, config.seed),
+        scorer=Scorer(model, task, shape, host),
+        validation_records=validation_records,
+        checkpoints=checkpoints,
+        run_log=run_log,
+    )
+    with contextlib.closing(run_log), contextlib.closing(checkpoints), _stop_on_signal() as stop_requested:
+        first, last = int(state.step), config.training.steps
+        batches = training_batches(train_records, shape, host, seed=config.seed, first_step=first, last_step=last)
+        loop.run(state, progress, batches, stop_requested)
+    return workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class _Loop:
+    """The parts that one step after the other goes through: train, log, validate, save."""
+
+    settings: TrainingConfig
+    task: Task
+    train_step: step_lib.CompiledStep
+    scorer: Scorer
+    validation_records: RecordSet
+    checkpoints: Checkpoints
+    run_log: RunLog | NoLog
+
+    def run(
+        self,
+        state: step_lib.TrainState,
+        progress: Progress,
+        batches: Iterable[ProteinBatch],
+        stop_requested: Callable[[], bool],
+    ) -> None:
+        """Takes the steps after `state.step`, one batch each, to the last one of the settings."""
+        settings = self.settings
+        interval = _Interval(progress.pending)
+        first_step = int(state.step)
+        state = step_lib.replicate(state)
+        for step, batch in zip(range(first_step + 1, settings.steps + 1), batches, strict=True):
+            state, step_metrics = self.train_step(state, batch)
+            interval.add(step, step_metrics)
+            is_last, stopping = step == settings.steps, stop_requested()
+            logging_now = is_last or step % settings.log_every == 0
+            validating = is_last or step % settings.evaluate_every == 0
+            saving = validating or stopping or step % settings.checkpoint_every == 0
+            if logging_now or saving:
+                interval.drain(self.checkpoints.describe_last())
+            if logging_now:
+                self._log(step, interval)
+            if validating:
+                progress = self._validate(step, state.params, progress)
+                interval.restart_clock()
+            if saving:
+                self.checkpoints.save(
+                    step_lib.unreplicate(state), dataclasses.replace(progress, pending=interval.pending)
+                )
+            if stopping and not is_last:
+                raise Interrupted(step)
+        best = f"best {self.task.selection_metric} {progress.best_score} at step {progress.best_step}"
+        _LOGGER.info("done: %d steps; %s", settings.steps, best)
+
+    def _log(self, step: int, interval: "_Interval") -> None:
+        schedule = learning_rate_schedule(self.settings.optimizer, self.settings.steps)
+        line = interval.take_summary() | {
+            "learning_rate": float(schedule(step - 1)),
+            "compiles": self.train_step.compiles,
+        }
+        self.run_log.write(step, "train", line)
+        _LOGGER.info(
+            "step %d/%d  loss %.4f  gradient norm %.2f  learning rate %.2e  %.0f residues/s  fill %.3f  compiles %d",
+            *(step, self.settings.steps, line["loss"], line["gradient_norm"], line["learning_rate"]),
+            *(line["residues"] / line["seconds"], line["fill"], line["compiles"]),
+        )
+
+    def _validate(self, step: int, params: Any, progress: Progress) -> Progress:
+        values = validate(self.scorer, params, self.validation_records, self.task)
+        self.run_log.write(step, "eval", values)
+        _LOGGER.info("step %d  validation: %s", step, "  ".join(f"{k} {v:.4f}" for k, v in values.items()))
+        score = values[self.task.selection_metric]
+        if progress.best_score is not None and score <= progress.best_score:
+            return progress
+        return dataclasses.replace(progress, best_score=score, best_step=step)
+
+
+def validate(scorer: Scorer, params: Any, records: RecordSet, task: Task) -> dict[str, float]:
+    """Loss, AUC-PR and ROC-AUC of a split.
+
+    Raises:
+      ConfigError: the split has labels of one class only, so that its selection metric is not defined.
+    """
+    scores, loss = scorer.score(params, records)
+    labelled = predictions.from_examples(records, scores).labelled()
+    # Neither metric depends on the threshold, which is chosen on this split when the model is evaluated.
+    values = metrics.residue_metrics(labelled.labels, labelled.scores, labelled.weights, threshold=0.5)
+    if values[task.selection_metric] is None:
+        reason = metrics.undefined_reason(labelled.labels, labelled.weights)
+        raise ConfigError(f"the split {records!r} has no {task.selection_metric}: {reason}; build a larger split")
+    return {"loss": loss, "auc_pr": values["auc_pr"], "roc_auc": values["roc_auc"]}
+
+
+def _log_start(
+    config: ExperimentConfig, host: Host, shape: GridShape, records: Records, num_validation: int, params: Any
+) -> None:
+    plan = make_plan(records.slots, shape, seed=config.seed)
+    rows = ", ".join(f"{count} rows x {length} slots" for length, count in sorted(shape.rows.items()))
+    cropped = int((np.asarray(records.slots) > shape.max_length).sum())
+    devices = jax.local_devices()
+    lines = [
+        f"devices: {host.global_devices} ({devices[0].device_kind}), {host.count} host(s)",
+        f"global batch: {rows}; {config.data.rows // host.global_devices} row(s) a device; "
+        f"{config.data.neighbours} neighbours, at most {config.data.graphs_per_row} proteins a row",
+        f"training: {len(records)} records, {len(plan)} steps an epoch, "
+        f"{config.training.steps} steps = {config.training.steps / len(plan):.1f} epochs; "
+        f"fill of the first epoch {fill(plan, records.slots):.3f}",
+        f"cropped in training: {cropped} records longer than {shape.max_length} slots",
+        f"validation: {num_validation} records",
+        f"compute type: {config.encoder.dtype}",
+        "parameters:",
+        parameter_table(params),
+    ]
+    _LOGGER.info("\n%s", "\n".join(lines))
+
+
+@contextlib.contextmanager
+def _stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Turns SIGTERM and SIGINT into a question that the loop asks between steps."""
+    requested = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield requested.is_set  # signals reach the main thread only; whoever runs it decides there
+        return
+    old = {s: signal.signal(s, lambda *_: requested.set()) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield requested.is_set
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

@@ -1,0 +1,54 @@
+"""The optimizer: AdamW with linear warm-up, cosine decay and clipping of the global gradient norm."""
+
+import dataclasses
+
+import jax
+import optax
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Settings of AdamW and its schedule."""
+
+    learning_rate: float = 1e-3  # peak, reached at the end of the warm-up
+    warmup_steps: int = 100
+    final_learning_rate: float = 0.0  # at the last step
+    weight_decay: float = 0.01  # of weight matrices; biases, norms and embeddings' scales are left alone
+    b1: float = 0.9
+    b2: float = 0.98
+    max_gradient_norm: float = 1.0  # global norm; larger gradients are scaled down to it
+
+    def __post_init__(self) -> None:
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be > 0, got {self.learning_rate}")
+        if self.warmup_steps < 0:
+            raise ValueError(f"warmup_steps must be >= 0, got {self.warmup_steps}")
+        if not self.max_gradient_norm > 0:
+            raise ValueError(f"max_gradient_norm must be > 0, got {self.max_gradient_norm}")
+
+
+def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """Step -> learning rate, over `steps` steps in all."""
+    if config.warmup_steps >= steps:
+        raise ValueError(f"warmup_steps ({config.warmup_steps}) must be below steps ({steps})")
+    return optax.warmup_cosine_decay_schedule(
+        init_value=0.0,
+        peak_value=config.learning_rate,
+        warmup_steps=config.warmup_steps,
+        decay_steps=steps,
+        end_value=config.final_learning_rate,
+    )
+
+
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """The gradient transformation of a run of `steps` steps."""
+    return optax.chain(
+        optax.clip_by_global_norm(config.max_gradient_norm),
+        optax.adamw(
+            learning_rate_schedule(config, steps),
+            b1=config.b1,
+            b2=config.b2,
+            weight_decay=config.weight_decay,
+            mask=lambda params: jax.tree.map(lambda x: x.ndim > 1, params),
+        ),
+    )

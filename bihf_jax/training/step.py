@@ -1,0 +1,127 @@
+"""One training step and one scoring step: pure functions of one device, mapped over all devices by `jax.pmap`."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from bihf_jax.data.batch import ProteinBatch
+from bihf_jax.tasks import LossSums, Task
+
+AXIS = "data"  # name of the pmapped device axis
+
+Params = Any
+
+
+class TrainState(NamedTuple):
+    """Everything a step reads and writes. Under pmap each leaf has a leading device axis."""
+
+    step: jax.Array  # int32, steps already taken
+    params: Params
+    opt_state: optax.OptState
+
+
+class StepMetrics(NamedTuple):
+    """Sums over all devices, so that any group of steps can be averaged exactly."""
+
+    loss: LossSums
+    gradient_norm: jax.Array  # before clipping
+    residues: jax.Array  # slots that hold a residue or special token
+    slots: jax.Array  # all slots of the grid
+
+
+class CompiledStep:
+    """A step mapped over the devices by `jax.pmap`, that counts how often it is traced, which is once a shape."""
+
+    def __init__(self, function: Callable, *, donate_argnums: tuple[int, ...] = ()):
+        self.compiles = 0
+
+        def counted(*args: Any) -> Any:
+            self.compiles += 1
+            return function(*args)
+
+        self._mapped = jax.pmap(counted, axis_name=AXIS, donate_argnums=donate_argnums)
+
+    def __call__(self, *args: Any) -> Any:
+        return self._mapped(*args)
+
+
+def init_state(model: nn.Module, optimizer: optax.GradientTransformation, batch: ProteinBatch, seed: int) -> TrainState:
+    """The state at step 0, on the host's default device.
+
+    Args:
+      model: takes (batch, row_id).
+      optimizer: the gradient transformation.
+      batch: any batch of one device; only its shapes matter.
+      seed: of the parameters.
+    """
+    params = jax.jit(lambda key: model.init(key, batch, None)["params"])(jax.random.key(seed))
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+
+def make_train_step(
+    model: nn.Module, task: Task, optimizer: optax.GradientTransformation, seed: int
+) -> Callable[[TrainState, ProteinBatch], tuple[TrainState, StepMetrics]]:
+    """Builds `train_step(state, batch) -> (state, metrics)` for one device of the axis `AXIS`."""
+
+    def train_step(state: TrainState, batch: ProteinBatch) -> tuple[TrainState, StepMetrics]:
+        # The key depends on the step alone; dropout folds in the global row, so the device count changes no mask.
+        dropout_key = jax.random.fold_in(jax.random.key(seed), state.step)
+
+        def local_loss(params: Params) -> tuple[jax.Array, LossSums]:
+            logits = model.apply({"params": params}, batch, batch.row_id, rngs={"dropout": dropout_key})
+            sums = task.loss(logits, batch)
+            return sums.loss, sums
+
+        # The gradient is of the local sum: differentiating a psum would multiply it by the number of devices.
+        gradient, sums = jax.grad(local_loss, has_aux=True)(state.params)
+        gradient, sums = jax.lax.psum((gradient, sums), AXIS)
+        gradient = jax.tree.map(lambda g: g / jnp.maximum(sums.weight, 1e-8), gradient)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        metrics = StepMetrics(
+            loss=sums,
+            gradient_norm=optax.global_norm(gradient),
+            residues=jax.lax.psum(jnp.sum(batch.sequence_mask), AXIS),
+            slots=jax.lax.psum(jnp.float32(batch.tokens.size), AXIS),
+        )
+        return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
+
+    return train_step
+
+
+def make_score_step(model: nn.Module, task: Task) -> Callable[[Params, ProteinBatch], tuple[jax.Array, LossSums]]:
+    """Builds `score_step(params, batch) -> (scores [R, L], loss sums over the axis)`; no dropout."""
+
+    def score_step(params: Params, batch: ProteinBatch) -> tuple[jax.Array, LossSums]:
+        logits = model.apply({"params": params}, batch, None)
+        return task.scores(logits), jax.lax.psum(task.loss(logits, batch), AXIS)
+
+    return score_step
+
+
+def pmap_train_step(model: nn.Module, task: Task, optimizer: optax.GradientTransformation, seed: int) -> CompiledStep:
+    """`make_train_step` over all devices; the state it is given is donated."""
+    return CompiledStep(make_train_step(model, task, optimizer, seed), donate_argnums=(0,))
+
+
+def pmap_score_step(model: nn.Module, task: Task) -> CompiledStep:
+    """`make_score_step` over all devices."""
+    return CompiledStep(make_score_step(model, task))
+
+
+def replicate(tree: Any) -> Any:
+    """One copy of every leaf on each local device, along a new leading axis.
+
+    The axis is called as in the steps: another name is another sharding, for which the first step compiles once more.
+    """
+    device_index = np.arange(jax.local_device_count())
+    return jax.pmap(lambda _, leaf: leaf, in_axes=(0, None), axis_name=AXIS)(device_index, tree)
+
+
+def unreplicate(tree: Any) -> Any:
+    """The first replica as numpy arrays. Reads one device's buffer; indexing would compile once per leaf."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0))[0], tree)

@@ -1,0 +1,40 @@
+"""What the config documents share: reading their argument, `configs/x.py:fusion=global,runlocal=True`."""
+
+import ast
+from typing import Any
+
+from ml_collections import ConfigDict
+
+
+def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
+    """`name=value,name=value` -> settings, with the defaults for what is left out.
+
+    Args:
+      arg: the text after the colon; a bare `name` stands for `name=True`.
+      **defaults: every allowed name with its default, whose type a value must have.
+
+    Returns:
+      The settings.
+
+    Raises:
+      ValueError: an unknown name or a value of another type; the message lists the names.
+    """
+    settings = ConfigDict(defaults)
+    for item in (arg or "").split(","):
+        if not item:
+            continue
+        name, _, text = item.partition("=")
+        if name not in defaults:
+            raise ValueError(f"unknown config argument {name!r}; allowed: {', '.join(defaults)}")
+        default = defaults[name]
+        if isinstance(default, str):
+            value: Any = text
+        else:
+            try:
+                value = ast.literal_eval(text) if text else True
+            except (ValueError, SyntaxError) as error:
+                raise ValueError(f"config argument {name}={text!r} is not a {type(default).__name__}") from error
+        if not isinstance(value, type(default)):
+            raise ValueError(f"config argument {name}={text!r} is not a {type(default).__name__}")
+        settings[name] = value
+    return settings

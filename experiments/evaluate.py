@@ -1,0 +1,110 @@
+"""Scores a trained model: `python -m experiments.evaluate --workdir=DIR`.
+
+Restores the best checkpoint and scores each split, beside two trivial baselines on the same residues: the positive
+rate and a logistic regression on residue type and burial. Prints the table; writes `scores.json`, `scores.md`, a CSV of
+predictions a split, and PNG pictures into the run's folder.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import app, flags
+
+from bihf_jax.configuration import ConfigError
+from bihf_jax.data.records import RecordError, RecordSet
+from bihf_jax.tasks import baselines, metrics, plots, report
+from bihf_jax.tasks.predictions import Predictions, from_examples
+from bihf_jax.training.checkpoints import CheckpointError
+from bihf_jax.training.evaluation import TrainedModel
+from bihf_jax.training.run_log import read_rows
+from experiments import logs
+
+_LOGGER = logging.getLogger("bihf_jax.evaluate")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run", required=True)
+_SPLITS = flags.DEFINE_list("splits", ["train", "validation", "test"], "Splits to score")
+_CHECKPOINT = flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which checkpoint")
+_RECORDS = flags.DEFINE_string("records", None, "Folder of the records, if not where the config says")
+_CONTROLS = flags.DEFINE_list("controls", [], "Folders of runs with shuffled labels, scored on the same splits")
+
+
+def evaluate(
+    workdir: Path,
+    splits: Sequence[str],
+    *,
+    checkpoint: str = "best",
+    records: str | None = None,
+    controls: Sequence[Path] = (),
+) -> dict:
+    """Scores the run in `workdir` and writes its files there.
+
+    Args:
+      workdir: of the run.
+      splits: to score; MCC needs the validation split among them for its threshold.
+      checkpoint: "best" or "last".
+      records: folder of the records, if not where the run's config says.
+      controls: folders of runs with shuffled labels. Their last checkpoint is scored, as the best one was picked by
+        real labels.
+
+    Returns:
+      What `scores.json` holds.
+    """
+    model = TrainedModel.load(workdir, which=checkpoint)
+    records = records or model.config.data.records
+    _LOGGER.info("%s checkpoint of step %d; records %s", checkpoint, model.step, records)
+    contestants = {"model": model}
+    for number, control in enumerate(controls, start=1):
+        contestants["control" if number == 1 else f"control_{number}"] = TrainedModel.load(control, which="last")
+    fitted = baselines.fit_baselines(RecordSet(records, "train"))
+
+    predictions: dict[str, dict[str, Predictions]] = {}
+    for split in splits:
+        examples = RecordSet(records, split)
+        predictions[split] = {name: from_examples(examples, m.score(examples)) for name, m in contestants.items()}
+        for name, baseline in fitted.items():
+            predictions[split][name] = from_examples(examples, baselines.score_examples(baseline, examples))
+    scores = report.build_scores(predictions)
+    scores["run"] = {"workdir": str(workdir), "checkpoint": checkpoint, "step": model.step, "records": str(records)}
+    _write(workdir, scores, predictions)
+    return scores
+
+
+def _write(workdir: Path, scores: dict, predictions: dict[str, dict[str, Predictions]]) -> None:
+    report.write_scores(scores, workdir / "scores.json")
+    (workdir / "scores.md").write_text(report.markdown_table(scores) + "\n", encoding="utf-8")
+    for split, contestants in predictions.items():
+        contestants["model"].write_csv(workdir / f"predictions_{split}.csv")
+        labelled = contestants["model"].labelled()
+        if reason := metrics.undefined_reason(labelled.labels, labelled.weights):
+            _LOGGER.warning("no precision-recall curve of the %s split: %s", split, reason)
+            continue
+        drawn = {name: p for name, p in contestants.items() if not name.startswith("control_")}  # one control is enough
+        plots.plot_precision_recall(drawn, workdir / f"pr_curve_{split}.png", title=f"{split} split")
+    plots.plot_loss_curves(read_rows(workdir), workdir / "loss_curves.png", title=workdir.name)
+
+
+def main(argv: list[str]) -> None:
+    """Parses flags and evaluates."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    workdir = Path(_WORKDIR.value)
+    try:
+        scores = evaluate(
+            workdir,
+            _SPLITS.value,
+            checkpoint=_CHECKPOINT.value,
+            records=_RECORDS.value,
+            controls=[Path(folder) for folder in _CONTROLS.value],
+        )
+    except (ConfigError, RecordError, CheckpointError, json.JSONDecodeError) as error:
+        _LOGGER.error("%s", error)
+        sys.exit(1)
+    print(report.score_table(scores))
+    print(f"\nwritten to {workdir}: scores.json, scores.md, predictions_*.csv, pr_curve_*.png, loss_curves.png")
+
+
+if __name__ == "__main__":
+    logs.show_progress()
+    app.run(main)
