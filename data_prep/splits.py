@@ -1,0 +1,357 @@
+"""Splits by sequence cluster of whole complexes, so that no test protein has a near relative in training.
+
+Two chains are **related** if a local alignment of them
+
+* has an expectation value of at most `MAX_EVALUE`,
+* at least `identity` (30 %) identical residues among the aligned columns, and
+* covers at least `coverage` (a half) of the shorter chain.
+
+Half of the shorter chain, and not the usual 0.8, because two proteins that share one of two domains are near relatives
+in that domain; on Docking Benchmark 5.5 it costs next to nothing (83 clusters of the 271 complexes, 86 at 0.8).
+
+Complexes are joined by single linkage: one related pair of chains, whichever they are, and two complexes share a
+cluster; a cluster lies in one split as a whole. All protein chains of a complex take part, also those that get no
+record, because labels come from them.
+
+Short chains have no alignment statistics: chains under `MIN_ALIGNED` (20) residues are never aligned, and a chain of
+`MIN_CONTAINED` (8) to `MAX_CONTAINED` (29) residues is also related to every chain that contains it whole. Chains
+under 8 residues (a few contacts of any protein) and chains without a single known residue relate nothing.
+
+Tools: MMseqs2 where it is installed (Steinegger and Söding 2017; sensitivity 7.5, the setting for 30 % identity),
+else Biopython's `PairwiseAligner` with BLOSUM62, gaps 11 + 1 and the expectation value of Karlin and Altschul (1990)
+with BLAST's gapped parameters. The fallback aligns every pair: exact, and quadratic.
+"""
+
+import dataclasses
+import itertools
+import math
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from bihf_jax.protein import residue_constants
+
+SPLITS = ("train", "validation", "test")
+TOOLS = ("mmseqs", "biopython")
+IDENTITY = 0.3
+COVERAGE = 0.5
+MAX_EVALUE = 1e-3
+MIN_ALIGNED = 20
+MIN_CONTAINED = 8
+MAX_CONTAINED = 29
+
+# Gapped Karlin-Altschul parameters of BLOSUM62 with gap costs 11 + 1 (NCBI BLAST, blast_stat.c).
+_LAMBDA, _K = 0.267, 0.041
+
+Pair = tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Which complex lies where, and how that was decided.
+
+    Attributes:
+      split_of: complex id -> name of its split.
+      cluster_of: complex id -> number of its cluster, 0 for the largest.
+      method: tool, version and thresholds, for the metadata of a record set.
+    """
+
+    split_of: dict[str, str]
+    cluster_of: dict[str, int]
+    method: dict[str, Any]
+
+
+def split_complexes(
+    chains: Mapping[str, Sequence[str]],
+    sizes: Mapping[str, int],
+    *,
+    fractions: Sequence[float] = (0.8, 0.1, 0.1),
+    seed: int = 0,
+    identity: float = IDENTITY,
+    coverage: float = COVERAGE,
+    tool: str | None = None,
+    threads: int = 1,
+) -> Split:
+    """Assign complexes to train, validation and test by cluster.
+
+    Args:
+      chains: complex id -> sequences (one-letter codes) of all its protein chains.
+      sizes: complex id -> residues of its records, which `fractions` are fractions of.
+      fractions: of train, validation and test; 0 leaves a split out.
+      seed: decides among clusters of equal numbers of complexes.
+      identity: least share of identical residues among aligned columns, in [0, 1].
+      coverage: least share of the shorter chain in the alignment, in [0, 1].
+      tool: "mmseqs" or "biopython"; None takes MMseqs2 where it is installed.
+      threads: threads of MMseqs2.
+
+    Raises:
+      ValueError: fractions that do not sum to 1, thresholds outside [0, 1], an unknown tool, or fewer clusters than
+        splits.
+      FileNotFoundError: MMseqs2 is asked for and not installed.
+    """
+    check_thresholds(fractions, identity, coverage)
+    tool = choose_tool(tool)
+    clusters = cluster_complexes(chains, identity=identity, coverage=coverage, tool=tool, threads=threads)
+    split_of = assign_clusters(clusters, sizes, fractions, seed)
+    method = {
+        "tool": tool,
+        "tool_version": tool_version(tool),
+        "identity": identity,
+        "coverage_of_shorter": coverage,
+        "max_evalue": MAX_EVALUE,
+        "min_aligned_length": MIN_ALIGNED,
+        "contained_lengths": [MIN_CONTAINED, MAX_CONTAINED],
+        "fractions": list(fractions),
+        "seed": seed,
+        "clusters": len(clusters),
+        "largest_cluster": max(map(len, clusters), default=0),
+    }
+    cluster_of = {complex_id: number for number, cluster in enumerate(clusters) for complex_id in cluster}
+    return Split(split_of=split_of, cluster_of=cluster_of, method=method)
+
+
+def check_thresholds(fractions: Sequence[float], identity: float, coverage: float) -> None:
+    """Raise ValueError, naming what is allowed, if one of them cannot be used."""
+    for name, value in (("identity", identity), ("coverage", coverage)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} is {value}; it must lie in [0, 1]")
+    if len(fractions) != len(SPLITS) or min(fractions) < 0 or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
+        raise ValueError(
+            f"split fractions are {', '.join(map(str, fractions))}; they must be three numbers, of {', '.join(SPLITS)}"
+            ", none negative, with sum 1"
+        )
+    if fractions[0] == 0:
+        raise ValueError("the fraction of train is 0; the largest cluster goes there, so it must be positive")
+
+
+def choose_tool(tool: str | None) -> str:
+    """`tool`, or the best that is installed where it is None.
+
+    Raises:
+      ValueError: an unknown tool.
+      FileNotFoundError: MMseqs2 is asked for and not installed.
+    """
+    if tool is None:
+        return "mmseqs" if shutil.which("mmseqs") else "biopython"
+    if tool not in TOOLS:
+        raise ValueError(f"alignment tool {tool!r}; tools: {', '.join(TOOLS)}")
+    if tool == "mmseqs" and not shutil.which("mmseqs"):
+        raise FileNotFoundError(
+            "mmseqs is not on the PATH; install MMseqs2 (Debian package mmseqs2) or use --alignment biopython"
+        )
+    return tool
+
+
+def tool_version(tool: str) -> str:
+    """Version of `tool` as it prints it."""
+    if tool == "mmseqs":
+        return subprocess.run(["mmseqs", "version"], check=True, capture_output=True, text=True).stdout.strip()
+    import Bio
+
+    return Bio.__version__
+
+
+def cluster_complexes(
+    chains: Mapping[str, Sequence[str]], *, identity: float, coverage: float, tool: str, threads: int = 1
+) -> list[list[str]]:
+    """Clusters of complex ids, single linkage over related chains; most complexes first, then by first id.
+
+    Raises:
+      ValueError: a letter that is not in `residue_constants.RESIDUE_TYPES`.
+    """
+    unique = sorted({sequence for sequences in chains.values() for sequence in sequences})
+    if strange := set().union(*unique) - set(residue_constants.RESIDUE_TYPES):
+        raise ValueError(
+            f"sequences hold {', '.join(sorted(strange))}; letters: {''.join(residue_constants.RESIDUE_TYPES)}"
+        )
+    number_of = {sequence: number for number, sequence in enumerate(unique)}
+    forest = _Forest(len(unique))
+    for sequences in chains.values():
+        for first, second in itertools.pairwise(_relating(sequences)):
+            forest.join(number_of[first], number_of[second])
+    for first, second in related_pairs(unique, identity=identity, coverage=coverage, tool=tool, threads=threads):
+        forest.join(first, second)
+    members: dict[Any, list[str]] = {}
+    for complex_id in sorted(chains):
+        relating = _relating(chains[complex_id])
+        # A complex of tiny peptides alone relates to nothing and is a cluster of its own.
+        root = forest.root(number_of[relating[0]]) if relating else complex_id
+        members.setdefault(root, []).append(complex_id)
+    return sorted(members.values(), key=lambda cluster: (-len(cluster), cluster[0]))
+
+
+def _relating(sequences: Iterable[str]) -> list[str]:
+    return [sequence for sequence in sequences if relates(sequence)]
+
+
+def relates(sequence: str) -> bool:
+    """Whether a chain can relate complexes: long enough, and with known residues."""
+    return len(sequence) >= MIN_CONTAINED and set(sequence) != {"X"}
+
+
+def related_pairs(
+    sequences: Sequence[str], *, identity: float, coverage: float, tool: str, threads: int = 1
+) -> set[Pair]:
+    """Pairs (i, j), i < j, of related chains among different `sequences`; the rule is in the module docstring."""
+    aligned = [
+        number for number, sequence in enumerate(sequences) if relates(sequence) and len(sequence) >= MIN_ALIGNED
+    ]
+    pairs = contained_pairs(sequences)
+    if len(aligned) > 1:
+        align = _mmseqs_pairs if tool == "mmseqs" else _biopython_pairs
+        found = align([sequences[number] for number in aligned], identity, coverage, threads)
+        pairs |= {(aligned[first], aligned[second]) for first, second in found}
+    return pairs
+
+
+def contained_pairs(sequences: Sequence[str]) -> set[Pair]:
+    """Pairs of chains of which one, of 8 to 29 residues, occurs whole in the other."""
+    # One text of all chains: the search for a peptide runs in C, once.
+    starts = np.cumsum([0] + [len(sequence) + 1 for sequence in sequences])
+    text = "\n".join(sequences)
+    pairs = set()
+    for number, sequence in enumerate(sequences):
+        if not relates(sequence) or len(sequence) > MAX_CONTAINED:
+            continue
+        position = text.find(sequence)
+        while position >= 0:
+            other = int(np.searchsorted(starts, position, side="right")) - 1
+            if other != number:
+                pairs.add((min(number, other), max(number, other)))
+            position = text.find(sequence, position + 1)
+    return pairs
+
+
+def _mmseqs_pairs(sequences: Sequence[str], identity: float, coverage: float, threads: int) -> set[Pair]:
+    with tempfile.TemporaryDirectory(prefix="mmseqs-") as scratch:
+        fasta, hits = Path(scratch, "chains.fasta"), Path(scratch, "hits.tsv")
+        fasta.write_text("".join(f">{number}\n{sequence}\n" for number, sequence in enumerate(sequences)), "ascii")
+        command = ["mmseqs", "easy-search", fasta, fasta, hits, Path(scratch, "work")]
+        command += ["-s", 7.5, "-e", MAX_EVALUE, "--alignment-mode", 3, "--threads", threads, "-v", 1]
+        # The prefilter keeps 300 hits a chain by default: too few for a large family, and a lost hit is a leak.
+        command += ["--max-seqs", max(300, len(sequences))]
+        command += ["--format-output", "query,target,fident,qstart,qend,tstart,tend"]
+        run = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+        if run.returncode:
+            raise RuntimeError(f"mmseqs easy-search ended with code {run.returncode}: {run.stderr or run.stdout}")
+        lengths = [len(sequence) for sequence in sequences]
+        return set(_read_hits(hits.read_text("ascii").splitlines(), lengths, identity, coverage))
+
+
+def _read_hits(lines: Iterable[str], lengths: Sequence[int], identity: float, coverage: float) -> Iterator[Pair]:
+    for line in lines:
+        query, target, identical, *ends = line.split("\t")
+        first, second = sorted((int(query), int(target)))
+        spans = {int(query): (int(ends[0]), int(ends[1])), int(target): (int(ends[2]), int(ends[3]))}
+        shorter = min(first, second, key=lambda number: lengths[number])
+        start, end = spans[shorter]
+        if first != second and float(identical) >= identity and end - start + 1 >= coverage * lengths[shorter]:
+            yield first, second
+
+
+def _biopython_pairs(sequences: Sequence[str], identity: float, coverage: float, threads: int) -> set[Pair]:
+    del threads
+    aligner = _local_aligner()
+    total = sum(map(len, sequences))
+    forest = _Forest(len(sequences))
+    pairs = set()
+    count = math.comb(len(sequences), 2)
+    for first, second in tqdm(
+        itertools.combinations(range(len(sequences)), 2),
+        total=count,
+        desc="aligning chains",
+        unit=" pairs",
+        disable=None,
+    ):
+        if forest.root(first) == forest.root(second):
+            continue  # single linkage: nothing more to learn from this pair
+        a, b = sequences[first], sequences[second]
+        if _expectation(aligner.score(a, b), len(a), total) > MAX_EVALUE:
+            continue
+        if _aligned_well(aligner.align(a, b)[0], min(len(a), len(b)), identity, coverage):
+            pairs.add((first, second))
+            forest.join(first, second)
+    return pairs
+
+
+def _local_aligner() -> Any:
+    from Bio.Align import PairwiseAligner, substitution_matrices
+
+    return PairwiseAligner(
+        mode="local",
+        substitution_matrix=substitution_matrices.load("BLOSUM62"),
+        open_gap_score=-12,  # opening and first residue: 11 + 1
+        extend_gap_score=-1,
+    )
+
+
+def _expectation(score: float, query_length: int, total_length: int) -> float:
+    """Expected number of alignments of this score by chance (Karlin and Altschul 1990, equation 1)."""
+    return _K * query_length * total_length * math.exp(-_LAMBDA * score)
+
+
+def _aligned_well(alignment: Any, shorter: int, identity: float, coverage: float) -> bool:
+    counts = alignment.counts()
+    columns = counts.identities + counts.mismatches + counts.gaps
+    spans = [int(ends[-1] - ends[0]) for ends in alignment.coordinates]
+    lengths = [len(alignment.target), len(alignment.query)]
+    span = spans[lengths.index(shorter)]
+    return counts.identities >= identity * columns and span >= coverage * shorter
+
+
+def assign_clusters(
+    clusters: Sequence[Sequence[str]], sizes: Mapping[str, int], fractions: Sequence[float], seed: int
+) -> dict[str, str]:
+    """Complex id -> split: every cluster, largest first, goes where most residues are missing.
+
+    "Largest" counts complexes, and `seed` orders equals: single complexes are dealt out at random, not by length, so
+    that a split does not hold all short proteins. The largest cluster goes to train.
+
+    Raises:
+      ValueError: fewer clusters than splits.
+    """
+    wanted = [split for split, fraction in zip(SPLITS, fractions, strict=True) if fraction > 0]
+    if len(clusters) < len(wanted):
+        raise ValueError(
+            f"{len(clusters)} clusters of related complexes cannot fill {len(wanted)} splits ({', '.join(wanted)}); "
+            "add unrelated structures, or set the fraction of a split to 0"
+        )
+    order = np.random.default_rng(seed).permutation(len(clusters))
+    order = sorted(order.tolist(), key=lambda number: -len(clusters[number]))  # a stable sort: equals stay shuffled
+    total = sum(sizes[complex_id] for cluster in clusters for complex_id in cluster)
+    missing = {split: fraction * total for split, fraction in zip(SPLITS, fractions, strict=True) if split in wanted}
+    empty = list(wanted)
+    split_of = {}
+    for position, number in enumerate(order):
+        left = len(order) - position
+        # As many clusters left as empty splits: each of those must get one now.
+        candidates = empty if left == len(empty) else wanted
+        split = "train" if position == 0 else max(candidates, key=missing.__getitem__)
+        if split in empty:
+            empty.remove(split)
+        for complex_id in clusters[number]:
+            split_of[complex_id] = split
+            missing[split] -= sizes[complex_id]
+    return split_of
+
+
+class _Forest:
+    """Disjoint sets of 0 .. size - 1."""
+
+    def __init__(self, size: int) -> None:
+        self._parent = list(range(size))
+
+    def root(self, item: int) -> int:
+        while self._parent[item] != item:
+            self._parent[item] = self._parent[self._parent[item]]  # halve the path
+            item = self._parent[item]
+        return item
+
+    def join(self, first: int, second: int) -> None:
+        self._parent[self.root(first)] = self.root(second)

@@ -1,0 +1,125 @@
+"""Writing a record set through tensorflow-datasets: sharded TFRecord, an index a split, and `metadata.json`.
+
+The only module of the project that needs TensorFlow (the `prep` extra). Nothing in `bihf_jax` imports it.
+"""
+
+import contextlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# Before the import, or TensorFlow prints its build flags.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from bihf_jax.data.example import SCHEMA_VERSION, Example, Field, schema
+from bihf_jax.data.records import METADATA_FILE, write_index
+
+# TensorFlow would reserve the memory of every accelerator it sees, and it only writes files here.
+for _kind in ("GPU", "TPU"):
+    tf.config.set_visible_devices([], _kind)
+
+
+def features() -> tfds.features.FeaturesDict:
+    """The tensorflow-datasets features of `bihf_jax.data.example.schema()`."""
+    return tfds.features.FeaturesDict({name: _feature(field) for name, field in schema().items()})
+
+
+def _feature(field: Field) -> tfds.features.FeatureConnector:
+    if field.dtype == "str":
+        return tfds.features.Text() if field.shape == () else tfds.features.Sequence(tfds.features.Text())
+    if field.shape == ():
+        return tfds.features.Scalar(dtype=np.dtype(field.dtype).type)
+    # Raw bytes: see the docstring of `bihf_jax.data.records` for what was measured.
+    return tfds.features.Tensor(
+        shape=field.shape, dtype=np.dtype(field.dtype).type, encoding=tfds.features.Encoding.BYTES
+    )
+
+
+class RecordSetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Writes given examples; nothing is downloaded."""
+
+    name = "records"
+    VERSION = tfds.core.Version(f"{SCHEMA_VERSION}.0.0")
+
+    def __init__(self, *, examples: Mapping[str, Sequence[Example]], description: str, data_dir: Path) -> None:
+        """`examples` by split; they are read once, in order, and never all held in memory."""
+        self._examples = examples
+        self._description = description
+        super().__init__(data_dir=data_dir)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(builder=self, description=self._description, features=features())
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+        del dl_manager
+        return {split: self._generate_examples(examples) for split, examples in self._examples.items()}
+
+    def _generate_examples(self, examples: Sequence[Example]) -> Iterator[tuple[str, dict[str, Any]]]:
+        for example in examples:
+            # The key orders the records: tensorflow-datasets sorts them by its hash, the same way each time.
+            yield example.id, {name: _plain(getattr(example, name)) for name in schema()}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def write_record_set(
+    directory: Path, examples: Mapping[str, Sequence[Example]], metadata: Mapping[str, Any], shards: int | None = None
+) -> dict[str, dict[str, int]]:
+    """Write `examples` as a record set into `directory`.
+
+    Everything is written beside the target first and `metadata.json` moved in last, so that an interrupted run leaves
+    nothing that reads as a record set.
+
+    Args:
+      directory: where to; made if absent; must hold no record set.
+      examples: split -> its examples, at least one; ids must differ.
+      metadata: what `metadata.json` says beside the schema version and the counts of each split; needs `task`.
+      shards: shards of each split, at most the records of the smallest; None lets tensorflow-datasets choose by
+        size (one for up to 64 MiB).
+
+    Returns:
+      Split -> what it holds, as `bihf_jax.data.records.write_index` counts it.
+
+    Raises:
+      FileExistsError: `directory` holds a record set already.
+      ValueError: no split, an empty one, or `shards` < 1.
+    """
+    if (directory / METADATA_FILE).exists():
+        raise FileExistsError(f"{directory} holds a record set already; remove it or choose another directory")
+    if not examples or not all(len(split_examples) for split_examples in examples.values()):
+        sizes = {split: len(split_examples) for split, split_examples in examples.items()}
+        raise ValueError(f"every split needs at least one example; there are {sizes}")
+    if shards is not None:
+        if shards < 1:
+            raise ValueError(f"shards is {shards}; it must be at least 1")
+        shards = min(shards, *(len(split_examples) for split_examples in examples.values()))
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".writing-", dir=directory) as scratch:
+        builder = RecordSetBuilder(
+            examples=examples, description=f"{metadata['task']} records of bihf_jax", data_dir=Path(scratch)
+        )
+        config = tfds.download.DownloadConfig(num_shards=shards, try_download_gcs=False)
+        tfds.disable_progress_bar()
+        with contextlib.redirect_stdout(io.StringIO()):  # it would talk of downloading, and there is none
+            builder.download_and_prepare(download_config=config)
+        written = Path(builder.data_dir)
+        counts = {}
+        for split in examples:
+            shard_names = [Path(path).name for path in builder.info.splits[split].filepaths]
+            counts[split] = write_index(written, split, shard_names)
+        content = {"schema_version": SCHEMA_VERSION, **metadata, "splits": counts}
+        (written / METADATA_FILE).write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+        for file in sorted(written.iterdir(), key=lambda file: file.name == METADATA_FILE):
+            file.replace(directory / file.name)
+    return counts

@@ -1,0 +1,46 @@
+"""The package stays light: no TensorFlow and no PyTorch, in what it imports and in what it does."""
+
+import pkgutil
+
+import pytest
+
+import bihf_jax
+from tests.training.small_run import run_python, small_config, write_config
+
+FORBIDDEN = ("tensorflow", "torch", "tensorflow_datasets")
+
+_IMPORT_ALL = """
+import importlib, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+print(sorted({module.split(".")[0] for module in sys.modules} & {"tensorflow", "torch", "tensorflow_datasets"}))
+"""
+
+_TRAIN_AND_SCORE = """
+import importlib.util, sys
+for name in ("tensorflow", "torch", "tensorflow_datasets"):
+    sys.modules[name] = None  # an import of it raises ImportError
+from pathlib import Path
+from bihf_jax.training.loop import train
+from experiments.evaluate import evaluate
+spec = importlib.util.spec_from_file_location("config", sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+workdir = train(module.get_config(), sys.argv[2])
+print(sorted(evaluate(workdir, ["validation", "test"])["splits"]))
+"""
+
+
+def test_importing_everything_loads_neither():
+    """All modules of the package and the entry points together load no TensorFlow and no PyTorch."""
+    modules = [module.name for module in pkgutil.walk_packages(bihf_jax.__path__, "bihf_jax.")]
+    assert "bihf_jax.training.loop" in modules
+    assert run_python(_IMPORT_ALL, *modules, "experiments.train", "experiments.evaluate").strip() == "[]"
+
+
+@pytest.mark.slow
+def test_training_and_scoring_need_neither(sample_records, tmp_path):
+    """With both made impossible to import, a run trains, saves, validates and is scored."""
+    config = write_config(small_config(sample_records, steps=6, evaluate_every=6), tmp_path / "config.py")
+    printed = run_python(_TRAIN_AND_SCORE, config, tmp_path / "run")
+    assert printed.splitlines()[-1] == "['test', 'validation']"
