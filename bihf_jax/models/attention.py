@@ -1,0 +1,231 @@
+"""Multi-head attention limited to segments: a slot attends to the slots of its own chain (or protein) and no other.
+
+Two implementations with the same result:
+
+* "blockwise": blocks of 128 queries x 128 keys of all heads, as many as stay in a CPU's cache; blocks that
+  share no segment are never visited, so a packed row costs what its proteins cost alone. The softmax is accumulated
+  over the key blocks (Milakov & Gimelshein 2018; Dao et al. 2022), the backward pass recomputes the probabilities
+  from the saved logsumexp, and nothing of size L x L exists. For CPUs.
+* "dense": `jax.nn.dot_product_attention` with a mask. For accelerators, for now: it materialises the scores
+  [R, H, L, L].
+"""
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+BLOCK = 128
+# Stands for minus infinity, so that differences of two of them are 0 and not NaN.
+_MASKED_SCORE = -1e30
+
+
+def segment_attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    query_segment: Array,
+    key_segment: Array,
+    implementation: str = "auto",
+) -> Array:
+    """softmax(query key^T / sqrt(D)) value over the keys of the query's own segment.
+
+    Args:
+      query: [R, H, Lq, D] heads first.
+      key: [R, H, Lk, D].
+      value: [R, H, Lk, D].
+      query_segment: [R, Lq] int32, 0 where there is no query.
+      key_segment: [R, Lk] int32, 0 where there is no key.
+      implementation: "blockwise", "dense", or "auto": blockwise where JAX's default backend is the CPU.
+
+    Returns:
+      [R, H, Lq, D] in the dtype of `value`; zeros where the query's segment is 0 or holds no key. The softmax is
+      computed in float32.
+
+    Raises:
+      ValueError: for an unknown implementation.
+    """
+    if implementation == "auto":
+        implementation = "blockwise" if jax.default_backend() == "cpu" else "dense"
+    if implementation == "blockwise":
+        return _blockwise_attention(query, key, value, query_segment, key_segment)
+    if implementation == "dense":
+        return _dense_attention(query, key, value, query_segment, key_segment)
+    raise ValueError(
+        f"attention implementation is {implementation!r}; allowed: auto, blockwise, dense. Set "
+        "EncoderConfig.attention to one of them."
+    )
+
+
+def _dense_attention(query: Array, key: Array, value: Array, query_segment: Array, key_segment: Array) -> Array:
+    allowed = _same_segment(query_segment, key_segment)  # [R, Lq, Lk]
+    query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))  # [R, H, L, D] -> [R, L, H, D]
+    attended = jax.nn.dot_product_attention(query, key, value, mask=allowed[:, None])
+    attended = jnp.where(allowed.any(axis=-1)[:, :, None, None], attended, 0)
+    return jnp.swapaxes(attended, 1, 2)
+
+
+def _same_segment(query_segment: Array, key_segment: Array) -> Array:
+    """[..., Lq] and [..., Lk] -> [..., Lq, Lk] bool: the same segment, and not padding."""
+    return (query_segment[..., :, None] == key_segment[..., None, :]) & (query_segment[..., :, None] != 0)
+
+
+@jax.custom_vjp
+def _blockwise_attention(query: Array, key: Array, value: Array, query_segment: Array, key_segment: Array) -> Array:
+    return _blockwise_forward(query, key, value, query_segment, key_segment)[0]
+
+
+def _blockwise_forward(
+    query: Array, key: Array, value: Array, query_segment: Array, key_segment: Array
+) -> tuple[Array, tuple[Array, ...]]:
+    out, logsumexp = jax.lax.map(lambda row: _row_forward(*row), (query, key, value, query_segment, key_segment))
+    return out, (query, key, value, query_segment, key_segment, out, logsumexp)
+
+
+def _blockwise_backward(saved: tuple[Array, ...], out_gradient: Array) -> tuple[Array, Array, Array, None, None]:
+    gradients = jax.lax.map(lambda row: _row_backward(*row), (*saved, out_gradient))
+    return (*gradients, None, None)
+
+
+_blockwise_attention.defvjp(_blockwise_forward, _blockwise_backward)
+
+
+def _row_forward(
+    query: Array, key: Array, value: Array, query_segment: Array, key_segment: Array
+) -> tuple[Array, Array]:
+    """One row: query [H, Lq, D], key and value [H, Lk, D] -> out [H, Lq, D], logsumexp of the scores [H, Lq]."""
+    heads, length, width = query.shape
+    queries, keys, values = (_split_blocks(x, axis=1) for x in (query, key, value))  # [blocks, H, BLOCK, D]
+    query_segments, key_segments = _split_blocks(query_segment, 0), _split_blocks(key_segment, 0)  # [blocks, BLOCK]
+    first, stop = _key_block_range(query_segments, key_segments)
+
+    def attend(block: tuple[Array, ...]) -> tuple[Array, Array]:
+        block_query, block_segment, *key_blocks = block  # the first key block, and one past the last
+
+        def add_key_block(index: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            highest, total, weighted = carry
+            allowed = _same_segment(block_segment, key_segments[index])
+            scores = jnp.where(allowed, _scores(block_query, keys[index]), _MASKED_SCORE)  # [H, BLOCK, BLOCK]
+            new_highest = jnp.maximum(highest, scores.max(axis=-1))
+            rescale = jnp.exp(highest - new_highest)
+            weights = jnp.where(allowed, jnp.exp(scores - new_highest[..., None]), 0.0)
+            total = total * rescale + weights.sum(axis=-1)
+            weighted = weighted * rescale[..., None] + _product("hqk,hkd->hqd", weights, values[index])
+            return new_highest, total, weighted
+
+        start = (
+            jnp.full((heads, BLOCK), _MASKED_SCORE, jnp.float32),
+            jnp.zeros((heads, BLOCK), jnp.float32),
+            jnp.zeros((heads, BLOCK, width), jnp.float32),
+        )
+        highest, total, weighted = jax.lax.fori_loop(*key_blocks, add_key_block, start)
+        total = jnp.where(total > 0, total, 1.0)  # no key at all: weighted is 0
+        return (weighted / total[..., None]).astype(value.dtype), highest + jnp.log(total)
+
+    out, logsumexp = jax.lax.map(attend, (queries, query_segments, first, stop))
+    return _join_blocks(out, 1, length), _join_blocks(logsumexp, 1, length)
+
+
+def _row_backward(
+    query: Array,
+    key: Array,
+    value: Array,
+    query_segment: Array,
+    key_segment: Array,
+    out: Array,
+    logsumexp: Array,
+    out_gradient: Array,
+) -> tuple[Array, Array, Array]:
+    """Gradients of one row with respect to query, key and value, by the blocks of `_row_forward`."""
+    queries, keys, values, logsumexps, out_gradients = (
+        _split_blocks(x, axis=1) for x in (query, key, value, logsumexp, out_gradient)
+    )
+    # sum_k of probability x its gradient, needed by the softmax's derivative, is <out, gradient of out>.
+    inner = jnp.sum(out.astype(jnp.float32) * out_gradient.astype(jnp.float32), axis=-1)  # [H, Lq]
+    query_segments, key_segments = _split_blocks(query_segment, 0), _split_blocks(key_segment, 0)
+    first, stop = _key_block_range(query_segments, key_segments)
+
+    def attend_backward(
+        key_value_gradients: tuple[Array, Array], block: tuple[Array, ...]
+    ) -> tuple[tuple[Array, Array], Array]:
+        block_query, block_segment, block_logsumexp, block_gradient, block_inner, *key_blocks = block
+
+        def add_key_block(index: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+            query_gradient, key_gradient, value_gradient = carry
+            allowed = _same_segment(block_segment, key_segments[index])
+            scores = _scores(block_query, keys[index])
+            weights = jnp.exp(jnp.where(allowed, scores - block_logsumexp[..., None], _MASKED_SCORE))
+            weight_gradient = _product("hqd,hkd->hqk", block_gradient, values[index])
+            score_gradient = weights * (weight_gradient - block_inner[..., None]) * _scale(block_query)
+            query_gradient += _product("hqk,hkd->hqd", score_gradient, keys[index])
+            key_gradient = key_gradient.at[index].add(_product("hqk,hqd->hkd", score_gradient, block_query))
+            value_gradient = value_gradient.at[index].add(_product("hqk,hqd->hkd", weights, block_gradient))
+            return query_gradient, key_gradient, value_gradient
+
+        start = (jnp.zeros(block_query.shape, jnp.float32), *key_value_gradients)
+        query_gradient, *key_value_gradients = jax.lax.fori_loop(*key_blocks, add_key_block, start)
+        return tuple(key_value_gradients), query_gradient
+
+    blocks = (queries, query_segments, logsumexps, out_gradients, _split_blocks(inner, 1), first, stop)
+    zeros = jnp.zeros(keys.shape, jnp.float32)
+    (key_gradient, value_gradient), query_gradient = jax.lax.scan(attend_backward, (zeros, zeros), blocks)
+    return (
+        _join_blocks(query_gradient, 1, query.shape[1]).astype(query.dtype),
+        _join_blocks(key_gradient, 1, key.shape[1]).astype(key.dtype),
+        _join_blocks(value_gradient, 1, value.shape[1]).astype(value.dtype),
+    )
+
+
+def _scale(query: Array) -> float:
+    return query.shape[-1] ** -0.5
+
+
+def _scores(query: Array, key: Array) -> Array:
+    """[H, q, D], [H, k, D] -> [H, q, k] float32."""
+    return _product("hqd,hkd->hqk", query, key) * _scale(query)
+
+
+def _product(subscripts: str, left: Array, right: Array) -> Array:
+    return jnp.einsum(subscripts, left.astype(jnp.float32), right.astype(jnp.float32))
+
+
+def _split_blocks(x: Array, axis: int) -> Array:
+    """[.., L, ..] -> [blocks, .., BLOCK, ..], padded with zeros (which is also segment 0) to whole blocks."""
+    blocks = -(-x.shape[axis] // BLOCK)
+    padding = [(0, 0)] * x.ndim
+    padding[axis] = (0, blocks * BLOCK - x.shape[axis])
+    x = jnp.pad(x, padding)
+    return jnp.moveaxis(x.reshape(*x.shape[:axis], blocks, BLOCK, *x.shape[axis + 1 :]), axis, 0)
+
+
+def _join_blocks(x: Array, axis: int, length: int) -> Array:
+    """Inverse of `_split_blocks`: [blocks, .., BLOCK, ..] -> [.., length, ..]."""
+    x = jnp.moveaxis(x, 0, axis)
+    x = x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
+    return jax.lax.slice_in_dim(x, 0, length, axis=axis)
+
+
+def _key_block_range(query_segments: Array, key_segments: Array) -> tuple[Array, Array]:
+    """For each block of queries, the first block of keys that may share a segment with it, and one past the last.
+
+    Compares ranges of segment numbers, so no visited pair is ever missed; the pairs inside are still masked.
+
+    Args:
+      query_segments: [query blocks, BLOCK] int32.
+      key_segments: [key blocks, BLOCK] int32.
+
+    Returns:
+      first and stop, [query blocks] int32; equal where the block needs no key.
+    """
+    query_low, query_high = _segment_range(query_segments)
+    key_low, key_high = _segment_range(key_segments)
+    needed = (query_low[:, None] <= key_high) & (key_low <= query_high[:, None])  # [query blocks, key blocks]
+    first = jnp.argmax(needed, axis=1)
+    stop = needed.shape[1] - jnp.argmax(needed[:, ::-1], axis=1)
+    return first, jnp.where(needed.any(axis=1), stop, first)
+
+
+def _segment_range(segments: Array) -> tuple[Array, Array]:
+    """[blocks, BLOCK] -> lowest and highest segment of each block [blocks]; an empty range for a block of padding."""
+    low = jnp.where(segments > 0, segments, jnp.iinfo(jnp.int32).max).min(axis=1)
+    return low, segments.max(axis=1)

@@ -1,0 +1,253 @@
+"""Frozen configs of the models: every width, with what it costs. Values are checked where a config is made."""
+
+import dataclasses
+import itertools
+from typing import ClassVar
+
+from bihf_jax.data import alphabet
+from bihf_jax.data.example import BACKBONE_ATOMS, MAX_NEIGHBOURS
+
+FUSION_KINDS = ("local", "global")
+ATTENTION_KINDS = ("auto", "blockwise", "dense")
+DTYPES = ("float32", "bfloat16")
+
+
+def _check(name: str, value: object, valid: bool, allowed: str, fix: str) -> None:
+    """Raises ValueError naming the field, its value, what is allowed and the fix, unless `valid`."""
+    if not valid:
+        raise ValueError(f"{name} is {value!r}; allowed: {allowed}. {fix}")
+
+
+def _check_positive(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _check(f"{type(config).__name__}.{name}", value, value >= 1, "1 or more", f"Set {name} to a positive integer.")
+
+
+def _check_rates(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        fix = f"Set {name} to the share of values to drop; 0 drops none."
+        _check(f"{type(config).__name__}.{name}", value, 0.0 <= value < 1.0, "0 <= rate < 1", fix)
+
+
+@dataclasses.dataclass(frozen=True)
+class PLMConfig:
+    """ESM-2 (Lin et al. 2023). Time and memory grow with layers x width^2 x slots; `PLM_SIZES` has the published ones.
+
+    Attributes:
+      layers: Transformer blocks.
+      width: Channels of the residual stream; the feed-forward layer has 4 times as many.
+      heads: Attention heads; `width / heads` channels each, an even number (rotary embedding turns pairs).
+      vocab: Tokens, 33 in every published checkpoint.
+      token_dropout: Zero the embedding of <mask> and rescale the others, as the published weights expect.
+      dropout: Share of each block's update that is dropped in training; the published models used 0.
+      remat: Recompute each block in the backward pass: about a third more time, activations of one block only.
+    """
+
+    layers: int = 6
+    width: int = 320
+    heads: int = 20
+    vocab: int = len(alphabet.TOKENS)
+    token_dropout: bool = True
+    dropout: float = 0.0
+    remat: bool = False
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "layers", "width", "heads")
+        _check_rates(self, "dropout")
+        _check(
+            "PLMConfig.width",
+            self.width,
+            self.width % (2 * self.heads) == 0,
+            f"multiples of 2 x heads = {2 * self.heads}",
+            "Change width or heads: every head needs an even number of channels.",
+        )
+        tokens = len(alphabet.TOKENS)
+        _check(
+            "PLMConfig.vocab", self.vocab, self.vocab >= tokens, f"{tokens} or more", "Set it to len(alphabet.TOKENS)."
+        )
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads
+
+    @property
+    def feed_forward_width(self) -> int:
+        return 4 * self.width
+
+    @classmethod
+    def named(cls, name: str, **changes: object) -> "PLMConfig":
+        """The config of a published size, e.g. `PLMConfig.named("esm2_t6_8M_UR50D", remat=True)`."""
+        _check("pLM size", name, name in PLM_SIZES, ", ".join(PLM_SIZES), "Use one of these names.")
+        return dataclasses.replace(PLM_SIZES[name], **changes)
+
+
+# Layers, width and heads of the published checkpoints; the name says the number of parameters.
+PLM_SIZES: dict[str, PLMConfig] = {
+    "esm2_t6_8M_UR50D": PLMConfig(layers=6, width=320, heads=20),
+    "esm2_t12_35M_UR50D": PLMConfig(layers=12, width=480, heads=20),
+    "esm2_t30_150M_UR50D": PLMConfig(layers=30, width=640, heads=20),
+    "esm2_t33_650M_UR50D": PLMConfig(layers=33, width=1280, heads=20),
+    "esm2_t36_3B_UR50D": PLMConfig(layers=36, width=2560, heads=40),
+    "esm2_t48_15B_UR50D": PLMConfig(layers=48, width=5120, heads=40),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class GVPConfig:
+    """GVP-GNN (Jing et al. 2021). Time grows with neighbours x (scalar_width + 3 vector_width), and with messages.
+
+    Attributes:
+      scalar_width: Scalar (invariant) channels of a node.
+      vector_width: Vector (equivariant) channels of a node, 3 numbers each.
+      edge_scalar_width: Scalar channels of an edge.
+      edge_vector_width: Vector channels of an edge.
+      neighbours: The nearest so many of the batch's neighbours are used; the paper uses 30. Time is proportional.
+      layers_per_stage: Graph layers before each fusion.
+      message_gvps: GVPs in the message function, 1 to 3. The paper uses 3; with 1 or 2 no product of width
+        scalar_width x scalar_width is left at the edges, so they take about half the time.
+      residue_type: Give the structure side the residue type (from the token) of a node.
+      extra_distances: Pairs of `BACKBONE_ATOMS` (of the sender, of the receiver) whose distance an edge also has, e.g.
+        (("N", "O"), ("CB", "CB")); 16 more edge inputs each.
+      distance_cutoff: Å; the 16 radial basis functions are spread over 0 to this distance.
+      dropout: Share of scalars, and of whole vectors, of each update that is dropped in training.
+      remat: Recompute each layer in the backward pass, so that the edges of one layer only are in memory.
+    """
+
+    name: ClassVar[str] = "gvp"
+
+    scalar_width: int = 96
+    vector_width: int = 16
+    edge_scalar_width: int = 32
+    edge_vector_width: int = 1
+    neighbours: int = 24
+    layers_per_stage: int = 1
+    message_gvps: int = 2
+    residue_type: bool = True
+    extra_distances: tuple[tuple[str, str], ...] = ()
+    distance_cutoff: float = 20.0
+    dropout: float = 0.1
+    remat: bool = False
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "scalar_width", "vector_width", "edge_scalar_width", "edge_vector_width")
+        _check_positive(self, "neighbours", "layers_per_stage")
+        _check_rates(self, "dropout")
+        _check(
+            "GVPConfig.neighbours",
+            self.neighbours,
+            self.neighbours <= MAX_NEIGHBOURS,
+            f"1 to {MAX_NEIGHBOURS} (what a record holds)",
+            "Use fewer neighbours.",
+        )
+        _check(
+            "GVPConfig.message_gvps", self.message_gvps, 1 <= self.message_gvps <= 3, "1, 2, 3", "Choose one of them."
+        )
+        _check(
+            "GVPConfig.distance_cutoff",
+            self.distance_cutoff,
+            self.distance_cutoff > 0,
+            "more than 0 Å",
+            "20 is the paper's.",
+        )
+        for pair in self.extra_distances:
+            valid = len(pair) == 2 and all(atom in BACKBONE_ATOMS for atom in pair)
+            allowed = f"pairs of {', '.join(BACKBONE_ATOMS)}"
+            _check("GVPConfig.extra_distances", pair, valid, allowed, 'Write it like (("CB", "CB"),).')
+
+
+@dataclasses.dataclass(frozen=True)
+class FusionConfig:
+    """How the two sides exchange information after a stage (arXiv 2504.04770).
+
+    Attributes:
+      kind: "local" (a gate at each slot) or "global" (self-attention over the slots of a protein).
+      width: Channels of the shared space both sides are projected into.
+      heads: Attention heads of "global"; "local" has none and does not read it.
+      dropout: Share of the fused features that is dropped in training before they update the sides.
+    """
+
+    kind: str = "local"
+    width: int = 128
+    heads: int = 8
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check("FusionConfig.kind", self.kind, self.kind in FUSION_KINDS, ", ".join(FUSION_KINDS), "Choose one.")
+        _check_positive(self, "width", "heads")
+        _check_rates(self, "dropout")
+        if self.kind == "global":
+            allowed = f"multiples of heads = {self.heads}"
+            _check("FusionConfig.width", self.width, self.width % self.heads == 0, allowed, "Change width or heads.")
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderConfig:
+    """The fused encoder: a sequence side and a structure side, fused after each of `stages` stages.
+
+    Attributes:
+      plm: The sequence side. Its blocks are split into `stages` consecutive groups, as equal as possible.
+      structure: The structure side; its class names the encoder (`structure.STRUCTURE_ENCODERS`).
+      fusion: What happens after each stage.
+      stages: Number of exchanges, at most the number of pLM blocks.
+      representation_width: Channels of the merged representation.
+      dropout: Share of the merged representation that is dropped in training.
+      dtype: Compute type, "float32" or "bfloat16" (half the memory on accelerators, slower on CPU). Parameters,
+        softmax, norms and geometry are float32 in both.
+      attention: "auto" is "blockwise" on CPU and "dense" elsewhere (`attention.segment_attention`).
+    """
+
+    plm: PLMConfig = dataclasses.field(default_factory=PLMConfig)
+    structure: GVPConfig = dataclasses.field(default_factory=GVPConfig)
+    fusion: FusionConfig = dataclasses.field(default_factory=FusionConfig)
+    stages: int = 3
+    representation_width: int = 128
+    dropout: float = 0.1
+    dtype: str = "float32"
+    attention: str = "auto"
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "stages", "representation_width")
+        _check_rates(self, "dropout")
+        _check(
+            "EncoderConfig.stages",
+            self.stages,
+            self.stages <= self.plm.layers,
+            f"1 to {self.plm.layers} (the pLM's layers)",
+            "Use fewer stages or a deeper pLM.",
+        )
+        _check("EncoderConfig.dtype", self.dtype, self.dtype in DTYPES, ", ".join(DTYPES), "Choose one.")
+        _check(
+            "EncoderConfig.attention",
+            self.attention,
+            self.attention in ATTENTION_KINDS,
+            ", ".join(ATTENTION_KINDS),
+            "Choose one.",
+        )
+
+    @property
+    def plm_layers_of_stage(self) -> tuple[range, ...]:
+        """Indices of the pLM's blocks in each stage: consecutive, as equal as possible, the longer groups first."""
+        size, longer = divmod(self.plm.layers, self.stages)
+        starts = [stage * size + min(stage, longer) for stage in range(self.stages + 1)]
+        return tuple(range(start, stop) for start, stop in itertools.pairwise(starts))
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadConfig:
+    """A task's head: LayerNorm, one hidden layer, the outputs.
+
+    Attributes:
+      num_outputs: Logits per residue.
+      hidden_width: Channels of the hidden layer.
+      dropout: Share of the hidden layer that is dropped in training.
+    """
+
+    num_outputs: int = 1
+    hidden_width: int = 128
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "num_outputs", "hidden_width")
+        _check_rates(self, "dropout")

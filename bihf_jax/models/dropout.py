@@ -1,0 +1,54 @@
+"""Dropout whose masks depend on the step's key, the module's path and the global row id, and on nothing else."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+
+class Dropout(nn.Module):
+    """Drops values and scales the others, so that the expectation stays.
+
+    Each row of the batch draws from its own key, so neither the number of devices nor a row's position on a device
+    changes its mask. Needs the "dropout" stream of random keys wherever it is active.
+
+    Attributes:
+      rate: Share dropped, 0 <= rate < 1.
+      shared_axes: Axes along which all values share one decision, e.g. (-2,) for the x, y, z of a vector.
+    """
+
+    rate: float
+    shared_axes: tuple[int, ...] = ()
+
+    @nn.compact
+    def __call__(self, x: Array, row_id: Array | None) -> Array:
+        """Drops from x.
+
+        Args:
+          x: [R, ...] any float dtype.
+          row_id: [R] int32 global row ids; None (evaluation) returns x as it is.
+
+        Returns:
+          Array like x.
+        """
+        if row_id is None or self.rate == 0.0:
+            return x
+        shape = list(x.shape)
+        for axis in self.shared_axes:
+            shape[axis] = 1
+        step_key = self.make_rng("dropout")
+        keys = jax.vmap(lambda row: jax.random.fold_in(step_key, row))(row_id)
+        keep = jax.vmap(lambda key: _keep_mask(key, tuple(shape[1:]), 1.0 - self.rate))(keys)
+        return jnp.where(keep, x / (1.0 - self.rate), jnp.zeros_like(x))
+
+
+def _keep_mask(key: Array, shape: tuple[int, ...], probability: float) -> Array:
+    """Random bool array, True with `probability` (to 2^-16); two values per random word, as words are what costs."""
+    size = 1
+    for length in shape:
+        size *= length
+    words = jax.random.bits(key, ((size + 1) // 2,), jnp.uint32)
+    halves = jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[:size]
+    threshold = min(round(probability * 2**16), 2**16 - 1)
+    return (halves < threshold).reshape(shape)

@@ -1,0 +1,138 @@
+"""The graph of a residue grid: R x L slots are the nodes, each with K incoming edges.
+
+A residue's edges stand together ([R, L, K]), so gathering is row-local and aggregation is a masked reduction over K
+instead of a scatter. `make_graph` shows the same graph as a `jraph.GraphsTuple`.
+"""
+
+import jax
+import jax.numpy as jnp
+import jraph
+
+from bihf_jax.data.batch import ProteinBatch
+
+Array = jax.Array
+
+
+def structure_edge_mask(batch: ProteinBatch) -> Array:
+    """[R, L, K] bool: the edge exists, and both of its ends have a structure."""
+    mask = batch.neighbour_mask & batch.structure_mask[..., None]
+    return mask & gather_neighbours(batch.structure_mask, _safe_neighbours(batch.neighbours, mask))
+
+
+def structure_neighbours(batch: ProteinBatch, limit: int) -> tuple[Array, Array]:
+    """The nearest `limit` incoming edges of each slot.
+
+    Args:
+      batch: The grid; a batch with fewer than `limit` neighbour slots is used whole.
+      limit: Most edges a slot may have.
+
+    Returns:
+      neighbours [R, L, K'] int32, the slot itself where there is none; mask [R, L, K'] bool.
+    """
+    batch = batch._replace(neighbours=batch.neighbours[..., :limit], neighbour_mask=batch.neighbour_mask[..., :limit])
+    mask = structure_edge_mask(batch)
+    return _safe_neighbours(batch.neighbours, mask), mask
+
+
+def _safe_neighbours(neighbours: Array, mask: Array) -> Array:
+    """Neighbours [R, L, K] with the slot itself where the mask is off, whatever was there."""
+    own = jnp.arange(neighbours.shape[1], dtype=neighbours.dtype)[:, None]
+    return jnp.where(mask, neighbours, own)
+
+
+def gather_neighbours(x: Array, neighbours: Array) -> Array:
+    """The senders' values at each edge, within the row.
+
+    Args:
+      x: [R, L, ...] values of the slots.
+      neighbours: [R, L, K] int32 slots of the same row.
+
+    Returns:
+      [R, L, K, ...].
+    """
+    return jax.vmap(lambda row, senders: row[senders])(x, neighbours)
+
+
+def aggregate(messages: Array, mask: Array, reduction: str = "mean") -> Array:
+    """Masked mean or sum over a slot's incoming edges, summed in float32.
+
+    Args:
+      messages: [R, L, K, ...]; any finite value where masked.
+      mask: [R, L, K] bool.
+      reduction: "mean" (over the edges that exist) or "sum".
+
+    Returns:
+      [R, L, ...] in the dtype of the messages; zeros at a slot without edges.
+
+    Raises:
+      ValueError: for another reduction.
+    """
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction is {reduction!r}; allowed: mean, sum. Choose one of them.")
+    mask = mask.reshape(*mask.shape, *[1] * (messages.ndim - mask.ndim))
+    total = jnp.sum(jnp.where(mask, messages, 0), axis=2, dtype=jnp.float32)
+    if reduction == "mean":
+        total /= jnp.maximum(jnp.sum(mask, axis=2), 1)
+    return total.astype(messages.dtype)
+
+
+def make_graph(batch: ProteinBatch) -> jraph.GraphsTuple:
+    """The grid as a jraph graph.
+
+    Each row has G + 1 graphs: its proteins in order, unused ones of zero nodes, and one padding graph for the rest of
+    the row. Padding is therefore inside the grid and jraph's own padding masks do not apply; use `graph_masks`.
+
+    Args:
+      batch: The grid, R rows of L slots with K neighbours, G graph slots a row.
+
+    Returns:
+      GraphsTuple of R x L nodes and R x L x K edges, sorted by receiver (K each); n_node and n_edge [R (G + 1)]
+      int32; nodes, edges and globals None.
+    """
+    rows, length, degree = batch.neighbours.shape
+    row_start = jnp.arange(rows, dtype=jnp.int32)[:, None, None] * length
+    neighbours = _safe_neighbours(batch.neighbours, structure_edge_mask(batch))
+    numbers = jnp.arange(1, batch.record.shape[1] + 1)
+    protein_nodes = jnp.sum(batch.protein_segment[:, None, :] == numbers[:, None], axis=-1)  # [R, G]
+    padding_nodes = length - protein_nodes.sum(axis=-1, keepdims=True)
+    n_node = jnp.concatenate([protein_nodes, padding_nodes], axis=-1).reshape(-1).astype(jnp.int32)
+    return jraph.GraphsTuple(
+        nodes=None,
+        edges=None,
+        globals=None,
+        senders=(row_start + neighbours).reshape(-1).astype(jnp.int32),
+        receivers=jnp.repeat(jnp.arange(rows * length, dtype=jnp.int32), degree),
+        n_node=n_node,
+        n_edge=n_node * degree,
+    )
+
+
+def graph_masks(batch: ProteinBatch) -> tuple[Array, Array, Array]:
+    """node_mask [R L], edge_mask [R L K], graph_mask [R (G + 1)], bool: what is real in `make_graph(batch)`.
+
+    A node is real where its slot belongs to a protein (special tokens included), an edge where both ends have a
+    structure, a graph where it is a protein.
+    """
+    node_mask = (batch.protein_segment > 0).reshape(-1)
+    edge_mask = structure_edge_mask(batch).reshape(-1)
+    numbers = jnp.arange(1, batch.record.shape[1] + 1)
+    used = jnp.any(batch.protein_segment[:, None, :] == numbers[:, None], axis=-1)  # [R, G]
+    return node_mask, edge_mask, jnp.pad(used, ((0, 0), (0, 1))).reshape(-1)
+
+
+def graph_pool(x: Array, batch: ProteinBatch, mask: Array) -> Array:
+    """Mean of each protein's slots.
+
+    Args:
+      x: [R, L, C].
+      batch: The grid, with G graph slots a row.
+      mask: [R, L] bool: the slots that count, e.g. `batch.structure_mask`.
+
+    Returns:
+      [R, G, C] float32; zeros for a graph slot with nothing to count.
+    """
+    numbers = jnp.arange(1, batch.record.shape[1] + 1)
+    member = (batch.protein_segment[:, None, :] == numbers[:, None]) & mask[:, None, :]  # [R, G, L]
+    x = jnp.where(mask[..., None], x, 0).astype(jnp.float32)
+    total = jnp.einsum("rgl,rlc->rgc", member.astype(jnp.float32), x, precision=jax.lax.Precision.HIGHEST)
+    return total / jnp.maximum(member.sum(axis=-1, keepdims=True), 1)

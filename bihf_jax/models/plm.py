@@ -1,0 +1,216 @@
+"""ESM-2, the protein language model of the sequence side (Lin et al. 2023, "Evolutionary-scale prediction ...").
+
+Parameter names are those of the published torch checkpoints (fair-esm: `layers.0.self_attn.q_proj.weight` is
+`layers_0/self_attn/q_proj/kernel`, transposed), so that weights cross over name by name.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from bihf_jax.data import alphabet
+from bihf_jax.models.attention import segment_attention
+from bihf_jax.models.config import PLMConfig
+from bihf_jax.models.dropout import Dropout
+
+Array = jax.Array
+
+LAYER_NORM_EPSILON = 1e-5
+# Share of <mask> among the tokens while ESM-2 was trained: 15 % of residues chosen, 80 % of them masked.
+TRAINED_MASK_RATIO = 0.15 * 0.8
+
+
+def layer_norm(name: str, dtype: jnp.dtype, epsilon: float = LAYER_NORM_EPSILON) -> nn.LayerNorm:
+    """LayerNorm with float32 statistics (two-pass: the one-pass variance of a large mean loses digits)."""
+    return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)
+
+
+def round_to_dtype(x: Array) -> Array:
+    """x, really rounded to its dtype.
+
+    XLA may keep more digits of a bfloat16 value between two operations, depending on what else the program computes. At
+    the end of each block that would let an exchange with the other side change the pLM by adding zero.
+    """
+    if x.dtype == jnp.float32:
+        return x
+    return jax.lax.reduce_precision(x, jnp.finfo(x.dtype).nexp, jnp.finfo(x.dtype).nmant)
+
+
+def chain_positions(chain_segment: Array) -> Array:
+    """Position of each slot in its chain.
+
+    Args:
+      chain_segment: [R, L] int32; the slots of a chain are neighbours in the row.
+
+    Returns:
+      [R, L] int32: 0 at the chain's first slot (<cls>), restarting at every chain.
+    """
+    slots = jnp.broadcast_to(jnp.arange(chain_segment.shape[1]), chain_segment.shape)
+    previous = jnp.pad(chain_segment, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
+    starts = jnp.where(chain_segment != previous, slots, 0)
+    return slots - jax.lax.cummax(starts, axis=1)
+
+
+def rotary(x: Array, positions: Array) -> Array:
+    """Rotary position embedding (Su et al. 2021), pairs (i, i + D/2) as in ESM-2; angles in float32.
+
+    Args:
+      x: [R, H, L, D].
+      positions: [R, L] int32.
+
+    Returns:
+      [R, H, L, D] in the dtype of x.
+    """
+    half = x.shape[-1] // 2
+    frequencies = 1.0 / (10000.0 ** (jnp.arange(half, dtype=jnp.float32) * 2 / x.shape[-1]))
+    angles = positions[:, None, :, None] * frequencies  # [R, 1, L, D/2]
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    first, second = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+
+
+def mask_rescaling(tokens: Array, chain_segment: Array, sequence_mask: Array) -> Array:
+    """Factor of ESM-2's token dropout: what the chain's other embeddings are multiplied with for its share of <mask>.
+
+    Args:
+      tokens: [R, L] int32.
+      chain_segment: [R, L] int32.
+      sequence_mask: [R, L] bool.
+
+    Returns:
+      [R, L] float32 (1 - 0.12) / (1 - share of <mask> in the slot's chain, special tokens counted).
+    """
+    length = tokens.shape[1]
+    is_mask = sequence_mask & (tokens == alphabet.MASK)
+    count = jax.vmap(lambda values, segment: jax.ops.segment_sum(values.astype(jnp.int32), segment, length + 1))
+    chain_masked, chain_slots = count(is_mask, chain_segment), count(sequence_mask, chain_segment)  # [R, L + 1]
+    masked = jnp.take_along_axis(chain_masked, chain_segment, axis=1).astype(jnp.float32)
+    slots = jnp.take_along_axis(chain_slots, chain_segment, axis=1).astype(jnp.float32)
+    observed = masked / jnp.maximum(slots, 1.0)
+    # A crop of <mask> only has nothing to rescale.
+    return (1.0 - TRAINED_MASK_RATIO) / jnp.where(observed < 1.0, 1.0 - observed, 1.0)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention within a chain, with rotary positions."""
+
+    config: PLMConfig
+    dtype: jnp.dtype
+    attention: str
+
+    @nn.compact
+    def __call__(self, x: Array, segment: Array, positions: Array) -> Array:
+        """[R, L, C], segment and positions [R, L] -> [R, L, C]."""
+        query, key, value = (self._heads(nn.Dense(self.config.width, dtype=self.dtype, name=name)(x))
+                             for name in ("q_proj", "k_proj", "v_proj"))  # fmt: skip
+        query, key = rotary(query, positions), rotary(key, positions)
+        attended = segment_attention(query, key, value, segment, segment, self.attention)
+        attended = jnp.swapaxes(attended, 1, 2).reshape(x.shape)  # [R, H, L, D] -> [R, L, C]
+        return nn.Dense(self.config.width, dtype=self.dtype, name="out_proj")(attended)
+
+    def _heads(self, x: Array) -> Array:
+        """[R, L, C] -> [R, H, L, D]."""
+        return jnp.swapaxes(x.reshape(*x.shape[:2], self.config.heads, self.config.head_width), 1, 2)
+
+
+class TransformerBlock(nn.Module):
+    """One pre-LayerNorm block of ESM-2: attention, then a feed-forward layer with the exact (erf) GELU."""
+
+    config: PLMConfig
+    dtype: jnp.dtype
+    attention: str
+
+    @nn.compact
+    def __call__(self, x: Array, segment: Array, positions: Array, row_id: Array | None) -> Array:
+        """[R, L, C] -> [R, L, C]."""
+        config = self.config
+        normed = layer_norm("self_attn_layer_norm", self.dtype)(x)
+        update = SelfAttention(config, self.dtype, self.attention, name="self_attn")(normed, segment, positions)
+        x += Dropout(config.dropout, name="attention_dropout")(update, row_id)
+        update = layer_norm("final_layer_norm", self.dtype)(x)
+        update = nn.Dense(config.feed_forward_width, dtype=self.dtype, name="fc1")(update)
+        update = nn.Dense(config.width, dtype=self.dtype, name="fc2")(nn.gelu(update, approximate=False))
+        return round_to_dtype(x + Dropout(config.dropout, name="feed_forward_dropout")(update, row_id))
+
+
+class ProteinLanguageModel(nn.Module):
+    """ESM-2 in steps, so that others can act between its blocks: `embed`, `block` for each layer, `finish`.
+
+    Calling it runs all steps. `logits` is the masked-language-model head, whose parameters exist only if it is used
+    at initialisation.
+
+    Attributes:
+      config: Sizes.
+      dtype: Compute type; parameters are float32.
+      attention: See `attention.segment_attention`.
+    """
+
+    config: PLMConfig
+    dtype: jnp.dtype = jnp.float32
+    attention: str = "auto"
+
+    def setup(self) -> None:
+        config = self.config
+        block = nn.remat(TransformerBlock) if config.remat else TransformerBlock
+        initializer = nn.initializers.normal(0.02)
+        self.embed_tokens = nn.Embed(config.vocab, config.width, dtype=self.dtype, embedding_init=initializer)
+        self.layers = [block(config, self.dtype, self.attention) for _ in range(config.layers)]
+        self.emb_layer_norm_after = layer_norm(None, self.dtype)
+        self.lm_head = LanguageModelHead(config, self.dtype)
+
+    def embed(self, tokens: Array, chain_segment: Array, sequence_mask: Array) -> Array:
+        """Token embeddings, <mask> zeroed and the rest rescaled as in training.
+
+        Args:
+          tokens: [R, L] int32; any value where masked.
+          chain_segment: [R, L] int32, 0 is padding.
+          sequence_mask: [R, L] bool: the slot holds a token.
+
+        Returns:
+          [R, L, C], zeros where masked.
+        """
+        tokens = jnp.where(sequence_mask, tokens, alphabet.PAD)
+        x = self.embed_tokens(tokens)
+        if self.config.token_dropout:
+            x = jnp.where((tokens == alphabet.MASK)[..., None], 0, x)
+            x *= mask_rescaling(tokens, chain_segment, sequence_mask)[..., None].astype(x.dtype)
+        return jnp.where(sequence_mask[..., None], x, 0)
+
+    def block(self, layer: int, x: Array, chain_segment: Array, sequence_mask: Array, row_id: Array | None) -> Array:
+        """Block number `layer` (from 0): [R, L, C] -> [R, L, C]. Slots without a token are attended by no slot."""
+        segment = jnp.where(sequence_mask, chain_segment, 0)
+        return self.layers[layer](x, segment, chain_positions(chain_segment), row_id)
+
+    def finish(self, x: Array) -> Array:
+        """The LayerNorm after the last block: [R, L, C] -> [R, L, C]."""
+        return self.emb_layer_norm_after(x)
+
+    def logits(self, x: Array) -> Array:
+        """Masked-language-model logits [R, L, vocab] float32 of the finished features [R, L, C]."""
+        return self.lm_head(x, self.embed_tokens.embedding)
+
+    def __call__(self, tokens: Array, chain_segment: Array, sequence_mask: Array, row_id: Array | None = None) -> Array:
+        """Finished features [R, L, C] of tokens [R, L]; `row_id` [R] turns dropout on."""
+        x = self.embed(tokens, chain_segment, sequence_mask)
+        for layer in range(self.config.layers):
+            x = self.block(layer, x, chain_segment, sequence_mask, row_id)
+        return self.finish(x)
+
+    def token_logits(self, tokens: Array, chain_segment: Array, sequence_mask: Array) -> Array:
+        """Masked-language-model logits [R, L, vocab] float32 of tokens [R, L]."""
+        return self.logits(self(tokens, chain_segment, sequence_mask))
+
+
+class LanguageModelHead(nn.Module):
+    """ESM-2's head for masked tokens; its output matrix is the token embedding."""
+
+    config: PLMConfig
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Array, embedding: Array) -> Array:
+        """[R, L, C], token embedding [vocab, C] -> [R, L, vocab] float32."""
+        x = nn.gelu(nn.Dense(self.config.width, dtype=self.dtype, name="dense")(x), approximate=False)
+        x = layer_norm("layer_norm", self.dtype)(x)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.config.vocab,))
+        return jnp.einsum("rlc,vc->rlv", x, embedding.astype(x.dtype)).astype(jnp.float32) + bias

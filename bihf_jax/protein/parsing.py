@@ -1,0 +1,861 @@
+"""Structure files (.pdb, .ent, .cif, each also .gz) -> the arrays of a `Protein`.
+
+The rules, in one place:
+
+* **Model**: the first one of the file unless another is asked for by its number.
+* **Chains** carry their author id (the one in publications); the mmCIF label id is kept beside it. A chain is a
+  protein if its polymer has at least `MIN_CHAIN_RESIDUES` amino acids, and more of them than of anything else. Chains
+  of nucleic acid, sugar or only small molecules are left out and counted.
+* **Residues** are the amino acids of the polymer, ATOM or HETATM; in PDB files that is every ATOM record, also after
+  a TER inside the chain, and what a peptide bond ties to them, wherever in the file it stands. Modified ones become
+  their parent (`residue_constants.residue_type_of`; else the one that the file's MODRES or
+  `_pdbx_struct_mod_residue` names); a component of the polymer that no table knows is X if it has N, CA and C atoms.
+  Caps (ACE, NH2), ligands, also free amino acids, and waters are left out and counted.
+* **Unresolved residues**: where the file gives the full sequence of a chain (SEQRES, `_entity_poly_seq`), each of
+  its amino acids has a slot, without atoms where the file has none. None is invented otherwise. mmCIF says itself
+  which residue is which; in PDB files REMARK 465 does where it fits SEQRES, else the residues are aligned. A full
+  sequence that contradicts the atoms is not used, and the chain named in the report.
+* **Numbers**: author residue number and insertion code. Those of unresolved residues come from
+  `_pdbx_poly_seq_scheme` or REMARK 465. Where the file gives none, the count goes on from the residue before (back
+  from the first residue at the start of a chain) and the insertion code is `MADE_UP_NUMBER`.
+* **Alternate locations**: of each position, the conformer with the highest occupancy, ties by label, then by order
+  in the file; two residue names at one position (microheterogeneity) are decided by the same rule. An atom that this
+  conformer lacks is taken from the next best.
+* **Atoms**: the heavy atoms that the residue type has (`residue_constants.RESIDUE_ATOMS`). Hydrogens, atoms without
+  coordinates, and atoms outside that list (such as the phosphate of SEP) are left out and counted.
+* **Old PDB files** with the entry id and a serial number (or another label) in columns 73-80 are read up to column 72;
+  the element then follows from the atom name.
+* **Damage** that shows is an error. A text file cut between two records does not show it: `ParseReport.ends_early`.
+"""
+
+import collections
+import dataclasses
+import heapq
+import itertools
+import re
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import gemmi
+import numpy as np
+
+from bihf_jax.protein import residue_constants
+
+# Decompressed size up to which a file is read: ten times the mmCIF file of a human ribosome.
+MAX_BYTES = 256 * 2**20
+# Å between C and the next N up to which there is a bond (it is 1.33 long; low-resolution models stretch it).
+MAX_PEPTIDE_BOND = 2.0
+# A lone amino acid marked as polymer is a ligand; two linked ones are the shortest peptide.
+MIN_CHAIN_RESIDUES = 2
+# Insertion code of residues whose author number is not in the file.
+MADE_UP_NUMBER = "?"
+
+_FORMATS = {".pdb": "PDB", ".ent": "PDB", ".cif": "mmCIF"}
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+class StructureError(ValueError):
+    """A structure that cannot be used; the message names the file, what is wrong and, where there is one, the fix."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ParseReport:
+    """What reading a file changed or left out. Counts are of residues unless the name says atoms."""
+
+    models: int = 1  # models in the file
+    chains_left_out: tuple[str, ...] = ()  # author ids of chains without a protein
+    waters: int = 0
+    ligands: dict[str, int] = dataclasses.field(default_factory=dict)  # by name; sugars, ions, caps, free residues
+    modified: dict[str, int] = dataclasses.field(default_factory=dict)  # residues read as their parent (or X), by name
+    unresolved: int = 0  # slots without any atom
+    made_up_numbers: int = 0  # unresolved residues whose author number the file does not give
+    no_full_sequence: tuple[str, ...] = ()  # author ids of chains for which the file gives none
+    sequence_conflicts: tuple[str, ...] = ()  # author ids of chains whose full sequence contradicts the atoms
+    repeated_numbers: int = 0  # residues whose chain, number and insertion code an earlier residue has, too
+    sequences_without_atoms: int = 0  # protein sequences of the file of which no residue has coordinates
+    microheterogeneities: int = 0  # positions with two or more residue names, of which one was kept
+    altloc_atoms: int = 0  # atoms left out because another conformer was kept
+    repeated_atoms: int = 0  # atoms whose name the residue already has, without an altloc label: the first is kept
+    hydrogen_atoms: int = 0
+    unplaced_atoms: int = 0  # atoms without finite coordinates
+    other_atoms: dict[str, int] = dataclasses.field(default_factory=dict)  # "SEP:P": atoms that the type does not have
+    old_columns: bool = False  # read up to column 72: entry id and serial number in columns 73-80
+    ends_early: bool = False  # PDB file without END, mmCIF file without a line end: perhaps cut off
+
+    @classmethod
+    def sum(cls, reports: Sequence["ParseReport"]) -> "ParseReport":
+        """One report of several files: counts added, names joined, a flag set where any has it."""
+        total = {}
+        for field in dataclasses.fields(cls):
+            values = [getattr(report, field.name) for report in reports]
+            if isinstance(values[0], bool):
+                total[field.name] = any(values)
+            elif isinstance(values[0], int):
+                total[field.name] = sum(values)
+            elif isinstance(values[0], tuple):
+                total[field.name] = sum(values, ())
+            else:
+                total[field.name] = dict(sum((collections.Counter(value) for value in values), collections.Counter()))
+        return cls(**total)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Bytes
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def read_bytes(path: Path, max_bytes: int) -> bytes:
+    """The content of a file, decompressed if its name ends in .gz; `StructureError` where that is impossible."""
+    if not path.is_file():
+        raise StructureError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+    size = path.stat().st_size
+    if size == 0:
+        raise StructureError(f"{path.name}: the file is empty")
+    if size > max_bytes:
+        raise StructureError(_too_large(path, max_bytes))
+    data = path.read_bytes()
+    compressed = data.startswith(_GZIP_MAGIC)
+    if path.name.lower().endswith(".gz"):
+        if not compressed:
+            raise StructureError(f"{path.name}: the content is not gzip; rename it to '{path.name[:-3]}'?")
+        data = _decompress(path, data, max_bytes)
+    elif compressed:
+        raise StructureError(f"{path.name}: the content is gzip; rename it to '{path.name}.gz'")
+    if not data.strip():
+        raise StructureError(f"{path.name}: the file is empty")
+    if num_nul := data.count(b"\0"):
+        raise StructureError(f"{path.name}: {num_nul} NUL bytes: binary or damaged; expected PDB or mmCIF text")
+    return data
+
+
+def _decompress(path: Path, data: bytes, max_bytes: int) -> bytes:
+    """All members of a gzip file, never more than `max_bytes` of them in memory."""
+    parts, room = [], max_bytes
+    while data.startswith(_GZIP_MAGIC):
+        member = zlib.decompressobj(wbits=31)
+        try:
+            parts.append(member.decompress(data, room + 1))
+        except zlib.error as error:
+            raise StructureError(f"{path.name}: corrupt gzip data ({error}); fetch the file again") from error
+        room -= len(parts[-1])
+        if room < 0:
+            raise StructureError(_too_large(path, max_bytes))
+        if not member.eof:
+            raise StructureError(f"{path.name}: truncated gzip data; fetch the file again")
+        data = member.unused_data
+    if data.strip(b"\0"):
+        raise StructureError(f"{path.name}: {len(data)} bytes that are not gzip after the end of the gzip data")
+    return b"".join(parts)
+
+
+def _too_large(path: Path, max_bytes: int) -> str:
+    return f"{path.name}: more than {max_bytes:,} bytes (decompressed); raise max_bytes if that is meant"
+
+
+def _format_of(path: Path, data: bytes) -> str:
+    """ "PDB" or "mmCIF" by the name's ending; an error if the content is the other, or neither."""
+    name = path.name.lower().removesuffix(".gz")
+    expected = _FORMATS.get(Path(name).suffix)
+    if expected is None:
+        endings = ", ".join(_FORMATS)
+        raise StructureError(f"{path.name}: unknown file ending; known: {endings}, each also with .gz")
+    found = None
+    if re.match(rb"(\s|#[^\n]*\n)*data_", data, re.IGNORECASE):
+        found = "mmCIF"
+    elif re.search(rb"^(ATOM  |HETATM)", data, re.MULTILINE):
+        found = "PDB"
+    if found != expected:
+        what = f"the content is {found}" if found else f"no {expected} content (no coordinate record)"
+        raise StructureError(f"{path.name}: {what}, but the ending says {expected}; wrong ending or damaged file")
+    return expected
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Text -> gemmi
+# --------------------------------------------------------------------------------------------------------------------
+
+
+class _Missing(NamedTuple):
+    """An unresolved residue of REMARK 465."""
+
+    model: int  # 0: of all
+    name: str
+    number: int
+    code: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """A file as gemmi read it, and what it says about residues without coordinates."""
+
+    structure: gemmi.Structure
+    missing: dict[str, list[_Missing]]  # PDB: author chain id -> REMARK 465, in order
+    scheme: dict[str, dict[int, tuple[int, str]]]  # mmCIF: label chain id -> position -> author number and code
+    old_columns: bool
+    ends_early: bool
+
+
+def _read_pdb(path: Path, data: bytes) -> _Source:
+    _refuse_cut_pdb(path, data)
+    old_columns = _has_old_columns(data)
+    try:
+        structure = _gemmi_pdb(data, 72 if old_columns else 0)
+    except RuntimeError as error:
+        if "charge" not in str(error):
+            raise
+        # Columns 79-80 hold neither blanks nor a charge: another label of the old days, such as "0057 N83".
+        old_columns = True
+        structure = _gemmi_pdb(data, 72)
+    ends_early = re.search(rb"^END\s*\Z", data[-2000:], re.MULTILINE) is None
+    return _Source(structure, _remark_465(structure.raw_remarks), {}, old_columns, ends_early)
+
+
+def _gemmi_pdb(data: bytes, max_line_length: int) -> gemmi.Structure:
+    # Split at TER: gemmi would take a chain that begins again under the same id for repeated atoms of the first.
+    return gemmi.read_pdb_string(data, max_line_length=max_line_length, split_chain_on_ter=True)
+
+
+def _refuse_cut_pdb(path: Path, data: bytes) -> None:
+    """An error where the file certainly ends too early: inside a coordinate record or an open MODEL."""
+    *before, last = [
+        line.rstrip() for line in data[-2000:].splitlines() if line.startswith((b"ATOM  ", b"HETATM"))
+    ] or [b""]
+    is_open = not data.endswith((b"\n", b"\r")) and data.rstrip().endswith(last)
+    if is_open and last and len(last) < min(map(len, before), default=54):
+        text = last.decode("latin-1")
+        raise StructureError(f"{path.name}: truncated: the last line ends inside an atom record: {text!r}")
+    if (b"\n" + data).rfind(b"\nMODEL ") > (b"\n" + data).rfind(b"\nEND"):
+        raise StructureError(f"{path.name}: truncated: the last MODEL has neither ENDMDL nor END")
+
+
+def _has_old_columns(data: bytes) -> bool:
+    """Do the atom records carry the entry id in columns 73-76 and a serial number in 77-80 (PDB format before 1996)?
+
+    Later files have a segment id there, which can look like an entry id, and then the element and its charge: letters,
+    and a digit with a sign. So it takes the same entry id on all records and a bare number on one of them.
+    """
+    first = _FIRST_ATOM.search(data)
+    if first is None or not _ENTRY_ID.match(first.group(1)):
+        return False
+    entry = first.group(1)[:4]
+    texts = _ATOM_COLUMNS_73.findall(data)
+    return all(text.startswith(entry) for text in texts) and any(_BARE_NUMBER.fullmatch(text[4:8]) for text in texts)
+
+
+_FIRST_ATOM = re.compile(rb"^(?:ATOM  |HETATM).{66}(.{0,8})", re.MULTILINE)
+_ATOM_COLUMNS_73 = re.compile(rb"^(?:ATOM  |HETATM).{66}([^\r\n]*)", re.MULTILINE)
+_ENTRY_ID = re.compile(rb"[0-9][0-9A-Z]{3}")
+_BARE_NUMBER = re.compile(rb" *[0-9]+ *")
+
+
+def _remark_465(remarks: Iterable[str]) -> dict[str, list[_Missing]]:
+    missing = collections.defaultdict(list)
+    for remark in remarks:
+        if match := _REMARK_465.match(remark):
+            model, name, chain, number, code = match.groups()
+            missing[chain.strip()].append(_Missing(int(model or 0), name, int(number), code or " "))
+    return dict(missing)
+
+
+_REMARK_465 = re.compile(r"REMARK 465 +(?:(\d+) +)?([A-Z0-9]{1,3}) (.) +(-?\d+)([A-Za-z]?) *$")
+
+
+def _read_mmcif(path: Path, data: bytes) -> _Source:
+    document = gemmi.cif.read_string(data)
+    blocks = [block for block in document if block.find_values("_atom_site.Cartn_x")]
+    if not blocks:
+        raise StructureError(f"{path.name}: no coordinates (_atom_site) in it")
+    structure = gemmi.make_structure_from_block(blocks[0])
+    scheme = collections.defaultdict(dict)
+    table = blocks[0].find("_pdbx_poly_seq_scheme.", ["asym_id", "seq_id", "pdb_seq_num", "?pdb_ins_code"])
+    for row in table:
+        number = row.str(2)
+        if re.fullmatch(r"-?\d+", number):
+            code = row.str(3) if row.has(3) else ""
+            scheme[row.str(0)][int(row.str(1))] = (int(number), code or " ")
+    return _Source(structure, {}, dict(scheme), False, not data.endswith(b"\n"))
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# gemmi -> arrays
+# --------------------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class _Position:
+    """One position of a chain that has coordinates: a residue, or several that compete for the place."""
+
+    number: int
+    code: str
+    label: int | None  # position in the full sequence, 1-based
+    residues: list[int]  # indices into the residues of the model
+    names: list[str]
+    chosen: int = 0  # which of the residues is kept
+
+
+@dataclasses.dataclass
+class _Slot:
+    """One residue of the sequence."""
+
+    name: str
+    number: int | None  # author number; None until it is known
+    code: str
+    label: int
+    residue: int | None  # index into the residues of the model; None: unresolved
+
+
+@dataclasses.dataclass
+class _Chain:
+    name: str
+    subchain: str
+    positions: list[_Position]
+
+
+def read_structure(
+    path: Path, *, model: int | None = None, chains: Sequence[str] | None = None, max_bytes: int = MAX_BYTES
+) -> dict[str, object]:
+    """The fields of `Protein`, by name, from a structure file. `Protein.from_file` documents the arguments."""
+    data = read_bytes(path, max_bytes)
+    file_format = _format_of(path, data)
+    try:
+        source = (_read_pdb if file_format == "PDB" else _read_mmcif)(path, data)
+    except StructureError:
+        raise
+    except (RuntimeError, ValueError, IndexError) as error:  # what gemmi raises on bad text
+        reason = str(error).split("\n")[0]
+        raise StructureError(f"{path.name}: damaged or truncated {file_format} file: {reason}") from error
+    try:
+        return _read_chains(path, source, file_format, model, chains)
+    except UnicodeDecodeError as error:
+        raise StructureError(f"{path.name}: a name in it is not text: {error.object!r}; damaged file?") from error
+
+
+def _read_chains(
+    path: Path, source: _Source, file_format: str, model: int | None, chains: Sequence[str] | None
+) -> dict[str, object]:
+    """Bring the structure into one form (one model, asked chains, polymers marked), then read its arrays."""
+    structure = source.structure
+    num_models = len(structure)
+    _keep_model(path, structure, model)
+    structure.merge_chain_parts()
+    if chains is not None:
+        _keep_chains(path, structure, chains)
+    structure.add_entity_types()
+    if file_format == "PDB" or not any(entity.full_sequence for entity in structure.entities):
+        for chain in structure[0]:
+            _restore_polymer(chain)
+        structure.assign_subchains(force=True)
+    structure.setup_entities()
+    structure.assign_label_seq_id()
+    return _build_fields(path, source, num_models)
+
+
+def _keep_model(path: Path, structure: gemmi.Structure, model: int | None) -> None:
+    """Delete all models but the one asked for (the first if None)."""
+    if len(structure) == 0 or not any(len(chain) for entry in structure for chain in entry):
+        raise StructureError(f"{path.name}: no atoms in it")
+    numbers = [entry.num for entry in structure]
+    if model is not None and model not in numbers:
+        raise StructureError(f"{path.name}: no model {model}; models: {', '.join(map(str, numbers))}")
+    kept = 0 if model is None else numbers.index(model)
+    for index in reversed(range(len(numbers))):
+        if index != kept:
+            del structure[index]
+
+
+def _restore_polymer(chain: gemmi.Chain) -> None:
+    """Mark and order the polymer of a chain whose file does not say which residues belong to it.
+
+    gemmi goes by TER, which some programs write at each gap, and else by the first hetero residue, which some write
+    after the chain. So ATOM records of amino acids are polymer, and HETATM ones where a peptide bond ties them to it.
+    """
+    residues = list(chain)
+    polymer = [
+        residue.entity_type == gemmi.EntityType.Polymer
+        or (residue.het_flag == "A" and (_is_tabulated(residue) or _has_backbone(residue)))
+        for residue in residues
+    ]
+    order = [index for index, is_polymer in enumerate(polymer) if is_polymer]
+    loose = [index for index, is_polymer in enumerate(polymer) if not is_polymer and _has_backbone(residues[index])]
+    while (bond := _find_bond(residues, order, loose)) is not None:
+        place, index = bond
+        order.insert(place, index)
+        loose.remove(index)
+    if not order or all(residues[index].entity_type == gemmi.EntityType.Polymer for index in order):
+        return
+    members = set(order)
+    order += [index for index in range(len(residues)) if index not in members]
+    copies = [residues[index].clone() for index in order]
+    for _ in range(len(residues)):
+        del chain[0]
+    for index, copy in zip(order, copies, strict=True):
+        if index in members:
+            copy.entity_type = gemmi.EntityType.Polymer
+        elif copy.entity_type in (gemmi.EntityType.Polymer, gemmi.EntityType.Unknown):
+            copy.entity_type = gemmi.EntityType.NonPolymer
+        chain.add_residue(copy)
+
+
+def _is_tabulated(residue: gemmi.Residue) -> bool:
+    return residue_constants.residue_type_of(residue.name) is not None
+
+
+def _has_backbone(residue: gemmi.Residue) -> bool:
+    """Has it the three atoms that make a component of unknown name an amino acid?"""
+    return all(name in residue for name in ("N", "CA", "C"))
+
+
+def _find_bond(residues: list[gemmi.Residue], order: list[int], loose: list[int]) -> tuple[int, int] | None:
+    """The first loose residue with a peptide bond to the polymer, and its place in the order; None if there is none."""
+    if not order or not loose:
+        return None
+    n_atoms, c_atoms = (np.array([_atom_position(residues[index], name) for index in order]) for name in ("N", "C"))
+    for index in loose:
+        n, c = (np.array(_atom_position(residues[index], name)) for name in ("N", "C"))
+        after = np.flatnonzero(np.linalg.norm(c_atoms - n, axis=1) <= MAX_PEPTIDE_BOND)
+        before = np.flatnonzero(np.linalg.norm(n_atoms - c, axis=1) <= MAX_PEPTIDE_BOND)
+        if len(after):
+            return int(after[0]) + 1, index
+        if len(before):
+            return int(before[0]), index
+    return None
+
+
+def _atom_position(residue: gemmi.Residue, name: str) -> list[float]:
+    """[3] Å of the first atom of this name; not a number where there is none."""
+    return residue[name][0].pos.tolist() if name in residue else [np.nan] * 3
+
+
+def _keep_chains(path: Path, structure: gemmi.Structure, chains: Sequence[str]) -> None:
+    names = list(dict.fromkeys(chain.name for chain in structure[0]))
+    check_chain_ids(chains, names, path.name)
+    for name in names:
+        if name not in chains:
+            structure[0].remove_chain(name)
+
+
+def check_chain_ids(wanted: Sequence[str], available: Sequence[str], source: str) -> None:
+    """`StructureError` unless every wanted chain id is available; `source` names the structure in the message."""
+    if isinstance(wanted, str):
+        raise StructureError(f"{source}: chains must be a list of ids such as ['A', 'B'], got the string {wanted!r}")
+    if len(wanted) == 0:
+        raise StructureError(f"{source}: no chain asked for; chains: {', '.join(available)}")
+    for chain in wanted:
+        if chain not in available:
+            raise StructureError(f"{source}: no chain {chain!r}; chains: {', '.join(available)}")
+
+
+def _build_fields(path: Path, source: _Source, num_models: int) -> dict[str, object]:
+    structure = source.structure
+    parents = {entry.res_id.name: entry.parent_comp_id for entry in structure.mod_residues}
+    tally = _Tally()
+    chains, sizes = _protein_chains(structure[0], parents, tally)
+    if not chains:
+        others = ", ".join(tally.chains_left_out) or "none"
+        raise StructureError(f"{path.name}: no protein in it (chains without protein: {others})")
+    atoms = _Atoms.of(structure, sizes)
+    entities = {subchain: entity for entity in structure.entities for subchain in entity.subchains}
+    slots: list[list[_Slot]] = []
+    for chain in chains:
+        for position in chain.positions:
+            _choose_residue(position, atoms, tally)
+        slots.append(_slots_of(chain, entities.get(chain.subchain), source, parents, tally))
+    flat = [slot for chain_slots in slots for slot in chain_slots]
+    types = np.array([_type_of(slot.name, parents) for slot in flat], dtype=np.int8)
+    for slot in flat:
+        if slot.name not in residue_constants.RESIDUE_NAMES:
+            tally.modified[slot.name] += 1
+    arrays = atoms.to_arrays([slot.residue for slot in flat], [slot.name for slot in flat], types, tally)
+    report = ParseReport(
+        models=num_models,
+        chains_left_out=tuple(tally.chains_left_out),
+        waters=tally.waters,
+        ligands=dict(tally.ligands),
+        modified=dict(tally.modified),
+        unresolved=int((~arrays["atom_mask"].any(axis=1)).sum()),
+        made_up_numbers=tally.made_up_numbers,
+        no_full_sequence=tuple(tally.no_full_sequence),
+        sequence_conflicts=tuple(tally.sequence_conflicts),
+        repeated_numbers=len(flat) - len({(chain, slot.number, slot.code) for chain, slot in _numbered(slots)}),
+        sequences_without_atoms=_count_sequences_without_atoms(structure, parents),
+        microheterogeneities=tally.microheterogeneities,
+        altloc_atoms=tally.altloc_atoms,
+        repeated_atoms=tally.repeated_atoms,
+        hydrogen_atoms=tally.hydrogen_atoms,
+        unplaced_atoms=tally.unplaced_atoms,
+        other_atoms=dict(tally.other_atoms),
+        old_columns=source.old_columns,
+        ends_early=source.ends_early,
+    )
+    return {
+        "residue_type": types,
+        **arrays,
+        "chain_index": np.repeat(np.arange(len(slots), dtype=np.int32), [len(entry) for entry in slots]),
+        "chain_ids": tuple(chain.name for chain in chains),
+        "label_chain_ids": tuple(chain.subchain for chain in chains),
+        "residue_number": np.array([slot.number for slot in flat], dtype=np.int32),
+        "label_residue_number": np.array([slot.label for slot in flat], dtype=np.int32),
+        "insertion_code": np.array([slot.code for slot in flat], dtype="<U1"),
+        "source": path.name,
+        "report": report,
+    }
+
+
+def _numbered(slots: list[list[_Slot]]) -> Iterable[tuple[int, _Slot]]:
+    return ((chain, slot) for chain, chain_slots in enumerate(slots) for slot in chain_slots)
+
+
+def _count_sequences_without_atoms(structure: gemmi.Structure, parents: dict[str, str]) -> int:
+    present = {span.subchain_id() for span in structure[0].subchains()}
+    return sum(
+        not present.intersection(entity.subchains)
+        and sum(_is_amino_acid(gemmi.Entity.first_mon(item), parents) for item in entity.full_sequence)
+        >= MIN_CHAIN_RESIDUES
+        for entity in structure.entities
+    )
+
+
+class _Tally:
+    """Counts on their way into a `ParseReport`; the fields are those of the report."""
+
+    def __init__(self):
+        self.chains_left_out: list[str] = []
+        self.waters = 0
+        self.ligands: collections.Counter[str] = collections.Counter()
+        self.modified: collections.Counter[str] = collections.Counter()
+        self.made_up_numbers = 0
+        self.no_full_sequence: list[str] = []
+        self.sequence_conflicts: list[str] = []
+        self.microheterogeneities = 0
+        self.altloc_atoms = 0
+        self.hydrogen_atoms = 0
+        self.repeated_atoms = 0
+        self.unplaced_atoms = 0
+        self.other_atoms: collections.Counter[str] = collections.Counter()
+
+
+def _type_of(name: str, parents: dict[str, str]) -> int:
+    """Residue type of a component of a protein chain, by our tables, else by the file's own statement, else X."""
+    residue_type = residue_constants.residue_type_of(name)
+    if residue_type is None and name in parents:
+        residue_type = residue_constants.residue_type_of(parents[name])
+    return residue_constants.UNKNOWN_RESIDUE if residue_type is None else residue_type
+
+
+def _is_amino_acid(name: str, parents: dict[str, str]) -> bool:
+    is_known = residue_constants.residue_type_of(name) is not None
+    return is_known or (name in parents and residue_constants.residue_type_of(parents[name]) is not None)
+
+
+def _protein_chains(model: gemmi.Model, parents: dict[str, str], tally: _Tally) -> tuple[list[_Chain], list[int]]:
+    """The protein chains with their positions, and the number of atoms of every residue of the model."""
+    chains, sizes, index = [], [], 0
+    for chain in model:
+        polymers: dict[str, list[tuple[int, gemmi.Residue]]] = {}
+        last = None
+        for residue in chain:
+            if last is not None and (residue.seqid, residue.name) == (last.seqid, last.name):
+                sizes[-1] += len(residue)  # gemmi splits a residue where the segment id changes within it
+                continue
+            if residue.entity_type == gemmi.EntityType.Polymer:
+                polymers.setdefault(residue.subchain, []).append((index, residue))
+            elif residue.is_water():
+                tally.waters += 1
+            else:
+                tally.ligands[residue.name] += 1
+            sizes.append(len(residue))
+            index += 1
+            last = residue
+        proteins = [
+            _Chain(chain.name, subchain, positions)
+            for subchain, residues in polymers.items()
+            if (positions := _positions_of(residues, parents, tally))
+        ]
+        if not proteins:
+            tally.chains_left_out.append(chain.name)
+        chains.extend(proteins)
+    return chains, sizes
+
+
+def _positions_of(residues: list[tuple[int, gemmi.Residue]], parents: dict[str, str], tally: _Tally) -> list[_Position]:
+    """Positions of one polymer, competing residues (same number) together; empty if it is no protein."""
+    amino = [_is_amino_acid(residue.name, parents) for _, residue in residues]
+    num_amino = sum(amino)
+    if num_amino < MIN_CHAIN_RESIDUES or 2 * num_amino <= len(residues):
+        if num_amino:  # counted by name only where it could be mistaken for protein
+            tally.ligands.update(
+                residue.name for (_, residue), is_amino in zip(residues, amino, strict=True) if is_amino
+            )
+        return []
+    positions: list[_Position] = []
+    for (index, residue), is_amino in zip(residues, amino, strict=True):
+        if not is_amino and not _has_backbone(residue):
+            tally.ligands[residue.name] += 1
+            continue
+        number, code = residue.seqid.num, residue.seqid.icode
+        if positions and (positions[-1].number, positions[-1].code) == (number, code):
+            positions[-1].residues.append(index)
+            positions[-1].names.append(residue.name)
+        else:
+            positions.append(_Position(number, code, residue.label_seq, [index], [residue.name]))
+    return positions
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Atoms
+# --------------------------------------------------------------------------------------------------------------------
+
+_DEUTERIUM = 119  # gemmi's number for D in its list of elements
+
+
+@dataclasses.dataclass
+class _Atoms:
+    """All atoms of the model as flat arrays, residue after residue."""
+
+    name: np.ndarray  # [n] bytes
+    is_hydrogen: np.ndarray  # [n] bool
+    position: np.ndarray  # [n, 3] float64 Å
+    occupancy: np.ndarray  # [n] float32
+    b_factor: np.ndarray  # [n] float32
+    altloc: np.ndarray  # [n] int8, ASCII, 0 where none
+    start: list[int]  # [residues + 1] first atom of each residue
+    has_altloc: np.ndarray  # [residues] bool
+
+    @classmethod
+    def of(cls, structure: gemmi.Structure, sizes: list[int]) -> "_Atoms":
+        flat = gemmi.FlatStructure(structure)
+        start = [0, *itertools.accumulate(sizes)]
+        altloc = np.array(flat.altlocs)
+        has_altloc = np.zeros(len(sizes), dtype=bool)
+        has_altloc[np.searchsorted(start, np.flatnonzero(altloc), side="right") - 1] = True
+        return cls(
+            name=np.ascontiguousarray(flat.atom_names).view("S8").ravel(),
+            is_hydrogen=np.isin(flat.elements, (1, _DEUTERIUM)),
+            position=np.array(flat.pos),
+            occupancy=np.array(flat.occ),
+            b_factor=np.array(flat.b_iso),
+            altloc=altloc,
+            start=start,
+            has_altloc=has_altloc,
+        )
+
+    def rows(self, residue: int) -> range:
+        return range(self.start[residue], self.start[residue + 1])
+
+    def conformer_ranks(self, residue: int) -> list[tuple[float, int]]:
+        """(-highest occupancy, label) of the conformers of a residue, best first."""
+        best: dict[int, float] = {}
+        for row in self.rows(residue):
+            label = int(self.altloc[row])
+            best[label] = max(best.get(label, -1.0), float(self.occupancy[row]))
+        return sorted((-occupancy, label) for label, occupancy in best.items())
+
+    def chosen_rows(self, residue: int) -> list[int]:
+        """One row for each atom name of a residue: of the best conformer, else of the next best that has it."""
+        labels = [label for _, label in self.conformer_ranks(residue)]
+        named = [label for label in labels if label]
+        preference = {0: 0, **{label: rank for rank, label in enumerate(named)}}
+        chosen: dict[bytes, int] = {}
+        for row in sorted(
+            self.rows(residue), key=lambda row: (preference[int(self.altloc[row])], -self.occupancy[row])
+        ):
+            chosen.setdefault(bytes(self.name[row]), row)
+        return sorted(chosen.values())
+
+    def to_arrays(
+        self, residues: list[int | None], names: list[str], types: np.ndarray, tally: _Tally
+    ) -> dict[str, np.ndarray]:
+        """`atom_positions`, `atom_mask` and `b_factors` of slots that take the atoms of the given residues."""
+        rows, slots = [], []
+        for slot, residue in enumerate(residues):
+            if residue is None:
+                continue
+            if self.has_altloc[residue]:
+                chosen = self.chosen_rows(residue)
+                tally.altloc_atoms += len(self.rows(residue)) - len(chosen)
+            else:
+                chosen = self.rows(residue)
+            rows.extend(chosen)
+            slots.append((slot, len(chosen)))
+        row = np.array(rows, dtype=np.int64)
+        slot = np.repeat(*np.array(slots, dtype=np.int64).T)
+
+        hydrogen = self.is_hydrogen[row]
+        tally.hydrogen_atoms += int(hydrogen.sum())
+        placed = np.isfinite(self.position[row]).all(axis=1)
+        tally.unplaced_atoms += int((~placed & ~hydrogen).sum())
+        row, slot = row[placed & ~hydrogen], slot[placed & ~hydrogen]
+
+        atom = self._atom_index(row, slot, names)
+        known = (atom >= 0) & residue_constants.ATOM_ALLOWED[types[slot], atom]
+        for bad_slot, bad_row in zip(slot[~known], row[~known], strict=True):
+            tally.other_atoms[f"{names[bad_slot]}:{self.name[bad_row].decode()}"] += 1
+        row, slot, atom = row[known], slot[known], atom[known]
+
+        _, first = np.unique(slot * residue_constants.NUM_ATOMS + atom, return_index=True)
+        tally.repeated_atoms += len(row) - len(first)
+        row, slot, atom = row[first], slot[first], atom[first]
+
+        shape = (len(residues), residue_constants.NUM_ATOMS)
+        positions, mask = np.zeros((*shape, 3), dtype=np.float32), np.zeros(shape, dtype=bool)
+        b_factors = np.zeros(shape, dtype=np.float32)
+        positions[slot, atom] = self.position[row]
+        mask[slot, atom] = True
+        b_factors[slot, atom] = self.b_factor[row]
+        return {"atom_positions": positions, "atom_mask": mask, "b_factors": b_factors}
+
+    def _atom_index(self, row: np.ndarray, slot: np.ndarray, names: list[str]) -> np.ndarray:
+        """Index into `ATOM_NAMES` of each row's atom, -1 where it is none of them."""
+        unique, inverse = np.unique(self.name[row], return_inverse=True)
+        decoded = [name.decode("latin-1") for name in unique]
+        index = np.array([residue_constants.ATOM_INDEX.get(name, -1) for name in decoded], dtype=np.int64)[inverse]
+        aliased = np.array([name in _ALIASED_ATOMS for name in decoded], dtype=bool)[inverse]
+        for at in np.flatnonzero(aliased):
+            atom = self.name[row[at]].decode("latin-1")
+            for residue_name in (names[slot[at]], "*"):
+                if (residue_name, atom) in residue_constants.ATOM_ALIASES:
+                    index[at] = residue_constants.ATOM_INDEX[residue_constants.ATOM_ALIASES[residue_name, atom]]
+        return index
+
+
+_ALIASED_ATOMS = frozenset(atom for _, atom in residue_constants.ATOM_ALIASES)
+
+
+def _choose_residue(position: _Position, atoms: _Atoms, tally: _Tally) -> None:
+    """Of several residues at one position keep the one with the best conformer (first in the file if equal)."""
+    if len(position.residues) > 1:
+        tally.microheterogeneities += 1
+        position.chosen = min(
+            range(len(position.residues)), key=lambda i: atoms.conformer_ranks(position.residues[i])[0]
+        )
+        left_out = (residue for i, residue in enumerate(position.residues) if i != position.chosen)
+        tally.altloc_atoms += sum(len(atoms.rows(residue)) for residue in left_out)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Full sequence
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def _slots_of(
+    chain: _Chain, entity: gemmi.Entity | None, source: _Source, parents: dict[str, str], tally: _Tally
+) -> list[_Slot]:
+    """The residues of a chain: those of its full sequence where the file gives a fitting one, else the observed."""
+    observed = [
+        _Slot(
+            position.names[position.chosen], position.number, position.code, label, position.residues[position.chosen]
+        )
+        for label, position in enumerate(chain.positions, start=1)
+    ]
+    if entity is None or not entity.full_sequence:
+        tally.no_full_sequence.append(chain.name)
+        return observed
+    # Caps and the like keep their number in the full sequence but get no slot.
+    sequence = {
+        label: item.split(",")
+        for label, item in enumerate(entity.full_sequence, start=1)
+        if _is_amino_acid(gemmi.Entity.first_mon(item), parents)
+    }
+    models = (0, source.structure[0].num)
+    listed = source.missing.get(chain.name, [])
+    missing = [entry for entry in listed if entry.model in models and _is_amino_acid(entry.name, parents)]
+    by_label = _merge_by_number(chain, missing, sequence, parents) or _place_by_label(chain, sequence, parents)
+    if by_label is None:
+        tally.sequence_conflicts.append(chain.name)
+        return observed
+    slots = []
+    for label in sorted(sequence.keys() | by_label.keys()):
+        if label in by_label:
+            slots.append(observed[by_label[label]])
+            slots[-1].label = label
+        else:
+            slots.append(_Slot(sequence[label][0], None, " ", label, None))
+    _number_unresolved(slots, missing, source.scheme.get(chain.subchain, {}))
+    tally.made_up_numbers += _count_on(slots)
+    return slots
+
+
+def _fits(position: _Position, names: list[str] | None, parents: dict[str, str]) -> bool:
+    """May an observed position be this item of the full sequence (names: several where it is microheterogeneous)?
+
+    A component of the polymer that is no known amino acid has no item (None): nothing contradicts it.
+    """
+    if names is not None and position.names[0] in names:
+        return True
+    if names is None:
+        return not any(_is_amino_acid(name, parents) for name in position.names)
+    types = {_type_of(name, parents) for name in names}
+    return any(name in names or _type_of(name, parents) in types for name in position.names)
+
+
+def _merge_by_number(
+    chain: _Chain, missing: list[_Missing], sequence: dict[int, list[str]], parents: dict[str, str]
+) -> dict[int, int] | None:
+    """Position in the full sequence -> observed position, by sorting REMARK 465 in among the observed residues.
+
+    This needs no alignment, so it is right where a gap could lie at several places. None where the result is not
+    exactly the full sequence: no REMARK 465, or residue numbers that do not rise along the chain.
+    """
+    if not missing or len(missing) + len(chain.positions) != len(sequence):
+        return None
+    seen = [((position.number, position.code), index) for index, position in enumerate(chain.positions)]
+    unseen = [((entry.number, entry.code), entry) for entry in missing]
+    merged = heapq.merge(seen, unseen, key=lambda item: item[0])
+    placed = {}
+    for (label, names), (_, item) in zip(sequence.items(), merged, strict=True):
+        if isinstance(item, _Missing):
+            if item.name not in names:
+                return None
+        elif _fits(chain.positions[item], names, parents):
+            placed[label] = item
+        else:
+            return None
+    return placed
+
+
+def _place_by_label(chain: _Chain, sequence: dict[int, list[str]], parents: dict[str, str]) -> dict[int, int] | None:
+    """Position in the full sequence -> observed position, by the label number of the file or of gemmi's alignment.
+
+    None if an observed residue has no such number, if they do not rise along the chain, or if one of them is another
+    amino acid in the full sequence.
+    """
+    placed: dict[int, int] = {}
+    last = 0
+    for index, position in enumerate(chain.positions):
+        label = position.label
+        if label is None or label <= last or not _fits(position, sequence.get(label), parents):
+            return None
+        placed[label] = index
+        last = label
+    return placed
+
+
+def _number_unresolved(slots: list[_Slot], missing: list[_Missing], scheme: dict[int, tuple[int, str]]) -> None:
+    """Give unresolved slots the author numbers that the file states, where it does."""
+    unresolved = [slot for slot in slots if slot.residue is None]
+    for slot in unresolved:
+        if slot.label in scheme:
+            slot.number, slot.code = scheme[slot.label]
+    if [slot.name for slot in unresolved] == [entry.name for entry in missing]:
+        for slot, entry in zip(unresolved, missing, strict=True):
+            slot.number, slot.code = entry.number, entry.code
+
+
+def _count_on(slots: list[_Slot]) -> int:
+    """Number the slots that have no number yet, as the module docstring says; returns how many they were."""
+    unnumbered = [slot for slot in slots if slot.number is None]
+    if not unnumbered:
+        return 0
+    first = next(index for index, slot in enumerate(slots) if slot.number is not None)
+    for before in range(first - 1, -1, -1):
+        slots[before].number, slots[before].code = slots[before + 1].number - 1, MADE_UP_NUMBER
+    taken = {slot.number for slot in slots if slot.code == MADE_UP_NUMBER}
+    for previous, slot in zip(slots[first:], slots[first + 1 :], strict=False):
+        if slot.number is None:
+            slot.number, slot.code = previous.number + 1, MADE_UP_NUMBER
+            while slot.number in taken:
+                slot.number += 1
+            taken.add(slot.number)
+    return len(unnumbered)

@@ -1,0 +1,159 @@
+"""Tests of `bihf_jax.models.attention`."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bihf_jax.models import attention
+from bihf_jax.models.attention import segment_attention
+
+
+def random_inputs(seed, rows=2, heads=3, queries=300, keys=300, width=8):
+    rng = np.random.default_rng(seed)
+    shapes = ((rows, heads, queries, width), (rows, heads, keys, width), (rows, heads, keys, width))
+    return tuple(jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes)
+
+
+def packed_segments(seed, rows=2, length=300):
+    """Segments of random lengths in order, then padding, as in a packed row."""
+    rng = np.random.default_rng(seed)
+    segments = np.zeros((rows, length), np.int32)
+    for row in segments:
+        ends = np.sort(rng.choice(np.arange(1, length), 6, replace=False))
+        for number, (start, stop) in enumerate(zip([0, *ends[:-1]], ends, strict=True), 1):
+            row[start:stop] = number
+    return jnp.asarray(segments)
+
+
+def reference(query, key, value, query_segment, key_segment):
+    """Softmax over an explicit mask, in float32 with nothing clever."""
+    allowed = (query_segment[:, :, None] == key_segment[:, None, :]) & (query_segment[:, :, None] > 0)
+    scores = jnp.einsum("rhqd,rhkd->rhqk", query, key) / query.shape[-1] ** 0.5
+    weights = jnp.where(allowed[:, None], jnp.exp(scores), 0)
+    total = weights.sum(-1, keepdims=True)
+    return jnp.einsum("rhqk,rhkd->rhqd", weights / jnp.where(total > 0, total, 1), value)
+
+
+@pytest.mark.parametrize("implementation", ["blockwise", "dense"])
+def test_values_and_gradients_equal_an_explicit_softmax(implementation):
+    """Both implementations equal a plain masked softmax on packed rows with padding, in values and all gradients."""
+    inputs, segments = random_inputs(0), packed_segments(1)
+    weight = random_inputs(2)[0]
+
+    def total(function):
+        return lambda *qkv: jnp.sum(weight * function(*qkv, segments, segments))
+
+    ours = total(lambda *arguments: segment_attention(*arguments, implementation))
+    np.testing.assert_allclose(
+        segment_attention(*inputs, segments, segments, implementation),
+        reference(*inputs, segments, segments),
+        atol=2e-6,
+    )
+    expected = jax.grad(total(reference), (0, 1, 2))(*inputs)
+    for ours_gradient, expected_gradient in zip(jax.grad(ours, (0, 1, 2))(*inputs), expected, strict=True):
+        np.testing.assert_allclose(ours_gradient, expected_gradient, atol=1e-5)
+
+
+def test_blockwise_equals_jax_attention_without_padding():
+    """On full rows, values and gradients equal `jax.nn.dot_product_attention` with the same mask."""
+    inputs = random_inputs(3, queries=256, keys=256)
+    segments = jnp.asarray(np.sort(np.random.default_rng(4).integers(1, 5, (2, 256)), axis=1), jnp.int32)
+
+    def theirs(query, key, value):
+        mask = (segments[:, :, None] == segments[:, None, :])[:, None]
+        swapped = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
+        return jnp.swapaxes(jax.nn.dot_product_attention(*swapped, mask=mask), 1, 2)
+
+    def ours(query, key, value):
+        return segment_attention(query, key, value, segments, segments, "blockwise")
+
+    np.testing.assert_allclose(ours(*inputs), theirs(*inputs), atol=2e-6)
+    ours_gradients = jax.grad(lambda *x: jnp.sum(ours(*x) ** 2), (0, 1, 2))(*inputs)
+    their_gradients = jax.grad(lambda *x: jnp.sum(theirs(*x) ** 2), (0, 1, 2))(*inputs)
+    for our_gradient, their_gradient in zip(ours_gradients, their_gradients, strict=True):
+        np.testing.assert_allclose(our_gradient, their_gradient, atol=1e-5)
+
+
+def test_segments_in_any_order_and_different_lengths():
+    """Segment numbers need not be sorted, and queries and keys may differ in number: no needed block is skipped."""
+    query, key, value = random_inputs(5, queries=200, keys=330)
+    rng = np.random.default_rng(6)
+    query_segment = jnp.asarray(rng.integers(0, 6, (2, 200)), jnp.int32)
+    key_segment = jnp.asarray(rng.integers(0, 4, (2, 330)), jnp.int32)
+    np.testing.assert_allclose(
+        segment_attention(query, key, value, query_segment, key_segment, "blockwise"),
+        reference(query, key, value, query_segment, key_segment),
+        atol=2e-6,
+    )
+
+
+@pytest.mark.parametrize("implementation", ["blockwise", "dense"])
+def test_padding_gives_zeros_and_finite_gradients(implementation):
+    """Rows of padding only, and queries whose segment has no key, give exact zeros and gradients without NaN."""
+    inputs = random_inputs(7, queries=140, keys=140)
+    query_segment = jnp.zeros((2, 140), jnp.int32).at[0, :50].set(1).at[0, 50:60].set(7)
+    key_segment = jnp.zeros((2, 140), jnp.int32).at[0, :50].set(1)
+    with jax.debug_nans(True):
+        out = segment_attention(*inputs, query_segment, key_segment, implementation)
+        gradients = jax.grad(
+            lambda *x: jnp.sum(segment_attention(*x, query_segment, key_segment, implementation) ** 2), (0, 1, 2)
+        )(*inputs)
+    assert np.all(np.asarray(out[0, :, 50:]) == 0)
+    assert np.all(np.asarray(out[1]) == 0)
+    assert np.any(np.asarray(out[0, :, :50]) != 0)
+    for gradient in gradients:
+        assert np.all(np.isfinite(gradient))
+        assert np.all(np.asarray(gradient[:, :, 60:]) == 0)
+
+
+def test_large_scores_do_not_overflow():
+    """Scores of several thousand, whose exponentials are infinite in float32, still give a softmax."""
+    query, key, value = random_inputs(8, queries=256, keys=256)
+    segments = jnp.ones((2, 256), jnp.int32)
+    out = segment_attention(100 * query, 100 * key, value, segments, segments, "blockwise")
+    scores = np.einsum("rhqd,rhkd->rhqk", query, key, dtype=np.float64) * 1e4 / 8**0.5
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    expected = np.einsum("rhqk,rhkd->rhqd", weights / weights.sum(-1, keepdims=True), value)
+    np.testing.assert_allclose(out, expected, atol=2e-2)
+    assert np.all(np.isfinite(out))
+
+
+def test_bfloat16_in_and_out():
+    """bfloat16 inputs give a bfloat16 result close to float32 (the softmax itself is float32)."""
+    inputs, segments = random_inputs(9), packed_segments(10)
+    low = tuple(x.astype(jnp.bfloat16) for x in inputs)
+    out = segment_attention(*low, segments, segments, "blockwise")
+    assert out.dtype == jnp.bfloat16
+    expected = reference(*(x.astype(jnp.float32) for x in low), segments, segments)
+    np.testing.assert_allclose(out.astype(jnp.float32), expected, atol=2e-2)
+
+
+def test_long_rows_make_no_square_of_scores():
+    """At 4,096 slots the compiled blockwise program, gradient included, holds no array of L x L scores."""
+    length = 4096
+    shape = jax.ShapeDtypeStruct((1, 4, length, 8), jnp.float32)
+    segment = jax.ShapeDtypeStruct((1, length), jnp.int32)
+
+    def loss(query, key, value, segments):
+        return jnp.sum(segment_attention(query, key, value, segments, segments, "blockwise"))
+
+    compiled = jax.jit(jax.grad(loss, (0, 1, 2))).lower(shape, shape, shape, segment).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 4 * length**2  # one head's float32 scores
+
+
+def test_key_blocks_that_share_no_segment_are_skipped():
+    """Each block of queries visits only the blocks of keys between the first and last that it shares a segment with."""
+    block = attention.BLOCK
+    segments = jnp.repeat(jnp.asarray([1, 1, 2, 3, 0]), block).reshape(5, block)
+    first, stop = attention._key_block_range(segments, segments)
+    np.testing.assert_array_equal(first[:4], [0, 0, 2, 3])
+    np.testing.assert_array_equal(stop[:4], [2, 2, 3, 4])
+    assert first[4] == stop[4]
+
+
+def test_unknown_implementation_is_refused():
+    """The error names the value and the allowed ones."""
+    inputs, segments = random_inputs(11, queries=4, keys=4), jnp.ones((2, 4), jnp.int32)
+    with pytest.raises(ValueError, match="'flash'; allowed: auto, blockwise, dense"):
+        segment_attention(*inputs, segments, segments, "flash")

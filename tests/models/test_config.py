@@ -1,0 +1,40 @@
+"""Tests of `bihf_jax.models.config`."""
+
+import pytest
+
+from bihf_jax.models.config import EncoderConfig, FusionConfig, GVPConfig, HeadConfig, PLMConfig
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: PLMConfig(width=30, heads=20), "PLMConfig.width is 30; allowed: multiples of 2 x heads = 40"),
+        (lambda: PLMConfig(layers=0), "PLMConfig.layers is 0; allowed: 1 or more"),
+        (lambda: PLMConfig(dropout=1.0), "PLMConfig.dropout is 1.0; allowed: 0 <= rate < 1"),
+        (lambda: GVPConfig(neighbours=64), "GVPConfig.neighbours is 64; allowed: 1 to 32"),
+        (lambda: GVPConfig(message_gvps=4), "GVPConfig.message_gvps is 4; allowed: 1, 2, 3"),
+        (lambda: GVPConfig(extra_distances=(("CB", "CD"),)), "allowed: pairs of N, CA, C, O, CB"),
+        (lambda: FusionConfig(kind="mean"), "FusionConfig.kind is 'mean'; allowed: local, global"),
+        (
+            lambda: FusionConfig(kind="global", width=30, heads=8),
+            "FusionConfig.width is 30; allowed: multiples of heads",
+        ),
+        (lambda: EncoderConfig(stages=7), "EncoderConfig.stages is 7; allowed: 1 to 6"),
+        (lambda: EncoderConfig(dtype="float16"), "EncoderConfig.dtype is 'float16'; allowed: float32, bfloat16"),
+        (lambda: EncoderConfig(attention="flash"), "EncoderConfig.attention is 'flash'; allowed: auto"),
+        (lambda: HeadConfig(num_outputs=0), "HeadConfig.num_outputs is 0"),
+    ],
+)
+def test_bad_values_are_named(make, message):
+    """Each error names the field, its value and what is allowed."""
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+        make()
+
+
+@pytest.mark.parametrize(("layers", "stages"), [(6, 3), (6, 4), (33, 4), (5, 5), (7, 1)])
+def test_blocks_are_split_into_consecutive_groups(layers, stages):
+    """Every pLM block is in exactly one stage, in order, and group sizes differ by at most one."""
+    groups = EncoderConfig(plm=PLMConfig(layers=layers), stages=stages).plm_layers_of_stage
+    assert [layer for group in groups for layer in group] == list(range(layers))
+    assert len(groups) == stages
+    assert max(map(len, groups)) - min(map(len, groups)) <= 1

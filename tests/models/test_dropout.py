@@ -1,0 +1,42 @@
+"""Tests of `bihf_jax.models.dropout`."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bihf_jax.models.dropout import Dropout
+
+
+def drop(x, row_id, seed=0, **options):
+    return Dropout(**options).apply({}, x, row_id, rngs={"dropout": jax.random.key(seed)})
+
+
+def test_without_row_ids_nothing_is_dropped():
+    """Evaluation (row_id None) needs no key and changes nothing."""
+    x = jnp.ones((2, 5, 3))
+    np.testing.assert_array_equal(Dropout(0.5).apply({}, x, None), x)
+
+
+def test_mask_depends_on_the_row_id_only():
+    """Rows regrouped on other devices, in another order, keep their masks; other ids and keys get other ones."""
+    x = jnp.ones((4, 7, 6))
+    whole = drop(x, jnp.arange(4), rate=0.5)
+    parts = [drop(x[:2], jnp.asarray(ids), rate=0.5) for ids in ([3, 1], [0, 2])]
+    np.testing.assert_array_equal(np.concatenate(parts), whole[jnp.asarray([3, 1, 0, 2])])
+    assert np.any(np.asarray(whole[0]) != np.asarray(whole[1]))
+    assert np.any(np.asarray(drop(x, jnp.arange(4), seed=1, rate=0.5)) != np.asarray(whole))
+
+
+def test_rate_and_scale():
+    """The share dropped is the rate and the rest is scaled so that the mean stays."""
+    out = np.asarray(drop(jnp.ones((2, 300, 300)), jnp.arange(2), rate=0.3))
+    assert abs(np.mean(out == 0) - 0.3) < 0.01
+    np.testing.assert_allclose(out[out != 0], 1 / 0.7, rtol=1e-6)
+
+
+def test_shared_axes_drop_whole_vectors():
+    """With the xyz axis shared, a vector is kept or dropped whole, and single vectors are decided apart."""
+    kept = np.asarray(drop(jnp.ones((2, 50, 3, 4)), jnp.arange(2), rate=0.5, shared_axes=(-2,))) != 0
+    assert np.all(kept == kept[:, :, :1])
+    assert 0 < kept[:, :, 0].mean() < 1
+    assert np.any(kept[..., 0] != kept[..., 1])

@@ -1,0 +1,296 @@
+"""Tests of `bihf_jax.models.encoder` and `heads`: the properties of the whole model, for local and global fusion."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bihf_jax.models import (
+    EncoderConfig,
+    FusedEncoder,
+    FusionConfig,
+    GVPConfig,
+    HeadConfig,
+    PLMConfig,
+    ProteinLanguageModel,
+    ResidueModel,
+)
+from tests.models.batches import noise_where_masked, pack, quick_jit, random_protein, random_rotation, transform
+
+LENGTH = 48
+KINDS = ("local", "global")
+
+
+# The softmax over keys does not see a bias of the keys, and nothing reads the vectors of the last graph layer.
+WITHOUT_GRADIENT = (
+    *("key/bias", "k_proj/bias"),
+    *(f"structure/layers_1/feed_forward_1/{name}" for name in ("wv", "wg", "bg")),
+)
+
+
+def small_config(kind, **changes):
+    config = EncoderConfig(
+        plm=PLMConfig(layers=2, width=16, heads=2),
+        structure=GVPConfig(scalar_width=12, vector_width=4, edge_scalar_width=8, neighbours=6),
+        fusion=FusionConfig(kind=kind, width=16, heads=2),
+        stages=2,
+        representation_width=12,
+    )
+    return dataclasses.replace(config, **changes)
+
+
+def proteins():
+    return random_protein(1), random_protein(2, (8,)), random_protein(3, (7, 4))
+
+
+def packed():
+    """Two rows: two proteins and one, with padding at the end of each."""
+    first, second, third = proteins()
+    return pack([[first, second], [third]], LENGTH)
+
+
+def random_variables(module, batch):
+    """Random values for every parameter of the module, so that the zero-initialised projections are open."""
+    rng = np.random.default_rng(9)
+
+    def value(path, shape):
+        noise = rng.normal(size=shape.shape).astype(np.float32)
+        if path[-1].key == "scale":
+            return 1 + 0.1 * noise
+        return noise / np.sqrt(shape.shape[0]) if len(shape.shape) == 2 else 0.2 * noise
+
+    shapes = jax.eval_shape(module.init, jax.random.key(0), batch)
+    return jax.tree.map(jnp.asarray, jax.tree_util.tree_map_with_path(value, shapes))
+
+
+@functools.cache
+def compiled(kind, dtype="float32"):
+    """Random variables of the small encoder, and its jitted evaluation (one compilation for all tests)."""
+    encoder = FusedEncoder(small_config(kind, dtype=dtype))
+    variables = random_variables(encoder, packed())
+    return variables, quick_jit(functools.partial(encoder.apply, variables))
+
+
+def outputs(output):
+    return output.representation, output.sequence, output.structure
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_motions_change_nothing_and_a_mirror_image_does(kind):
+    """Rotation and translation change no output by 1e-4; a mirror image changes every kind of output."""
+    _, encode = compiled(kind)
+    plain = encode(packed())
+    moved = encode(transform(packed(), random_rotation(4), np.asarray([40.0, -25.0, 10.0])))
+    mirrored = encode(transform(packed(), np.diag([1.0, -1.0, 1.0]).astype(np.float32), np.zeros(3)))
+    for before, after, mirror in zip(outputs(plain), outputs(moved), outputs(mirrored), strict=True):
+        np.testing.assert_allclose(after, before, atol=1e-4)
+        assert np.abs(mirror - before).max() > 1e-2
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.1)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_company_row_and_position_do_not_matter(kind, dtype, tolerance):
+    """A protein alone, behind others, in the other row and at another position has the same output."""
+    _, encode = compiled(kind, dtype)
+    first, second, third = proteins()
+    alone = encode(pack([[second], []], LENGTH))
+    start, slots = first.slots, second.slots
+    for batch, row, place in (
+        (pack([[first, second], [third]], LENGTH), 0, start),
+        (pack([[third], [second, first]], LENGTH), 1, 0),
+        (pack([[], [second]], LENGTH, offset=LENGTH - slots), 1, LENGTH - slots),
+    ):
+        packed_output = encode(batch)
+        for expected, other in zip(outputs(alone), outputs(packed_output), strict=True):
+            expected, other = np.asarray(expected, np.float32)[0, :slots], np.asarray(other, np.float32)[row]
+            np.testing.assert_allclose(other[place : place + slots], expected, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("invalid", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_masked_values_change_nothing(kind, invalid):
+    """Large noise, or NaN coordinates, in everything no mask admits changes no output bit."""
+    _, encode = compiled(kind)
+    plain, noisy = encode(packed()), encode(noise_where_masked(packed(), 5, invalid))
+    for before, after in zip(outputs(plain), outputs(noisy), strict=True):
+        np.testing.assert_array_equal(after, before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_outputs_are_zero_where_a_side_is_absent(kind):
+    """Sequence, structure and representation are zero exactly where their side (or both sides) is absent."""
+    first, second, _ = proteins()
+    batch = pack([[first], [second]], LENGTH)
+    absent = batch.sequence_mask & (jnp.arange(LENGTH) >= 3) & (jnp.arange(LENGTH) < 7)  # as a ligand's slots
+    batch = batch._replace(sequence_mask=batch.sequence_mask & ~absent)
+    output = compiled(kind)[1](batch)
+    either = batch.sequence_mask | batch.structure_mask
+    assert np.any(np.asarray(batch.structure_mask & ~batch.sequence_mask))
+    for values, mask in zip(outputs(output), (either, batch.sequence_mask, batch.structure_mask), strict=True):
+        np.testing.assert_array_equal(np.any(np.asarray(values) != 0, axis=-1), mask)
+        assert np.all(np.isfinite(values))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_fusion_at_initialisation_leaves_the_plm_as_it_is(kind, dtype):
+    """Before training the sequence output equals the pLM alone, bit for bit, under jit."""
+    config, batch = small_config(kind, dtype=dtype), packed()
+    encoder = FusedEncoder(config)
+    variables = quick_jit(encoder.init)(jax.random.key(3), batch)
+    fused = jax.jit(encoder.apply)(variables, batch).sequence
+    plm = ProteinLanguageModel(config.plm, jnp.dtype(dtype))
+    alone = jax.jit(plm.apply)(
+        {"params": variables["params"]["plm"]}, batch.tokens, batch.chain_segment, batch.sequence_mask
+    )
+    mask = np.asarray(batch.sequence_mask)
+    assert fused.dtype == alone.dtype == jnp.dtype(dtype)
+    np.testing.assert_array_equal(np.asarray(fused)[mask], np.asarray(alone)[mask])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_sides_hear_each_other(kind):
+    """The sequence output depends on the coordinates, and the structure output on the pLM's embeddings."""
+    encoder, batch = FusedEncoder(small_config(kind, structure=GVPConfig(
+        scalar_width=12, vector_width=4, edge_scalar_width=8, neighbours=6, residue_type=False))), packed()  # fmt: skip
+    variables = random_variables(encoder, batch)
+
+    def sequence_sum(backbone):
+        return jnp.sum(encoder.apply(variables, batch._replace(backbone=backbone)).sequence * jnp.arange(16))
+
+    def structure_sum(embedding):
+        tree = jax.tree.map(lambda x: x, variables)
+        tree["params"]["plm"]["embed_tokens"]["embedding"] = embedding
+        return jnp.sum(encoder.apply(tree, batch).structure * jnp.arange(12))
+
+    to_sequence = quick_jit(jax.grad(sequence_sum))(batch.backbone)
+    embedding = variables["params"]["plm"]["embed_tokens"]["embedding"]
+    to_structure = quick_jit(jax.grad(structure_sum))(embedding)
+    for gradient in (to_sequence, to_structure):
+        assert np.all(np.isfinite(gradient))
+        assert np.abs(gradient).max() > 1e-4
+    # Hidden atoms have none.
+    assert np.all(np.asarray(to_sequence)[~np.asarray(batch.structure_mask)] == 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_reach_every_parameter(kind):
+    """With open projections a loss on the residues moves every parameter, those of stage 1 on both sides too."""
+    model = ResidueModel(small_config(kind), HeadConfig(num_outputs=2))
+    batch = packed()
+    batch = batch._replace(sequence_mask=batch.sequence_mask.at[:, 5:7].set(False))  # slots of every kind
+    variables = random_variables(model, batch)
+
+    @quick_jit
+    def gradient(variables):
+        def loss(variables):
+            logits = model.apply(variables, batch, batch.row_id, rngs={"dropout": jax.random.key(1)})
+            return jnp.sum(jnp.where(batch.label_mask[..., None], jnp.square(logits), 0))
+
+        return jax.grad(loss)(variables)
+
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient(variables)):
+        name = "/".join(part.key for part in path)
+        assert np.all(np.isfinite(leaf)), name
+        if not name.endswith(WITHOUT_GRADIENT):
+            assert np.any(np.asarray(leaf) != 0), name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_degenerate_structures_have_finite_gradients(kind):
+    """Coincident atoms, straight angles, residues without neighbours and proteins without structure give no NaN."""
+    model = ResidueModel(small_config(kind), HeadConfig())
+    batch = packed()
+    backbone = batch.backbone.at[0, 2:6].set(1.0)
+    straight = jnp.asarray([1.4, 0.0, 0.0])
+    backbone = backbone.at[0, 7, 0].set(backbone[0, 7, 1] + straight).at[0, 7, 2].set(backbone[0, 7, 1] - straight)
+    batch = batch._replace(
+        backbone=backbone,
+        neighbour_mask=batch.neighbour_mask.at[0, 8:11].set(False),  # isolated residues
+        structure_mask=batch.structure_mask.at[1].set(False),  # no structure at all
+    )
+    variables = random_variables(model, batch)
+
+    def loss(variables, backbone):
+        logits = model.apply(variables, batch._replace(backbone=backbone))
+        return jnp.sum(jnp.where(batch.label_mask[..., None], jnp.square(logits), 0))
+
+    with jax.debug_nans(True):
+        gradients = quick_jit(jax.grad(loss, (0, 1)))(variables, backbone)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradients))
+
+
+def test_dropout_follows_the_row_id():
+    """Rows in another order with their ids give the same outputs in that order; without ids nothing is dropped."""
+    variables, encode = compiled("local")
+    config = small_config("local")
+    encoder = FusedEncoder(dataclasses.replace(config, plm=dataclasses.replace(config.plm, dropout=0.1)))
+
+    @quick_jit
+    def train(batch):
+        return encoder.apply(variables, batch, batch.row_id, rngs={"dropout": jax.random.key(2)}).representation
+
+    batch = packed()
+    reversed_batch = jax.tree.map(lambda x: x[::-1], batch)
+    np.testing.assert_allclose(train(reversed_batch)[::-1], train(batch), atol=1e-5)
+    assert np.abs(train(batch) - encode(batch).representation).max() > 1e-2
+    assert np.abs(train(batch._replace(row_id=batch.row_id + 5)) - train(batch)).max() > 1e-2
+
+
+@pytest.mark.slow
+def test_rematerialisation_changes_nothing():
+    """With remat on both sides, outputs and gradients stay the same, dropout included."""
+    config, batch = small_config("local"), packed()
+    remat = dataclasses.replace(
+        config,
+        plm=dataclasses.replace(config.plm, remat=True),
+        structure=dataclasses.replace(config.structure, remat=True),
+    )
+    variables, _ = compiled("local")
+
+    def gradient(config):
+        def loss(variables):
+            encoder = FusedEncoder(config)
+            output = encoder.apply(variables, batch, batch.row_id, rngs={"dropout": jax.random.key(1)})
+            return jnp.sum(output.representation * jnp.arange(12))
+
+        return quick_jit(jax.grad(loss))(variables)
+
+    for plain, recomputed in zip(jax.tree.leaves(gradient(config)), jax.tree.leaves(gradient(remat)), strict=True):
+        scale = np.abs(plain).max() + 1e-6
+        np.testing.assert_allclose(recomputed / scale, plain / scale, atol=1e-4)
+
+
+def test_bfloat16_is_close_to_float32():
+    """The bfloat16 model has bfloat16 features, float32 parameters and logits, and about the same values."""
+    variables, encode = compiled("local")
+    low_variables, low_encode = compiled("local", "bfloat16")
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(low_variables))
+    jax.tree.map(np.testing.assert_array_equal, variables, low_variables)
+    exact, low = encode(packed()).representation, low_encode(packed()).representation
+    assert low.dtype == jnp.bfloat16
+    difference = np.asarray(low, np.float32) - np.asarray(exact)
+    assert np.sqrt(np.mean(difference**2)) < 0.05 * np.sqrt(np.mean(np.square(exact)))
+    model = ResidueModel(small_config("local", dtype="bfloat16"), HeadConfig(num_outputs=3))
+    logits = jax.eval_shape(lambda batch: model.init_with_output(jax.random.key(0), batch)[0], packed())
+    assert (logits.shape, logits.dtype) == ((2, LENGTH, 3), jnp.float32)
+
+
+def test_intermediates_are_named_by_stage():
+    """The gates of every stage come back by name and weigh the two sides to 1 where anything exists."""
+    output = compiled("local")[1](packed())
+    assert set(output.intermediates) == {"stage1/gate", "stage2/gate"}
+    for gate in output.intermediates.values():
+        np.testing.assert_allclose(gate.sum(-1), np.asarray(packed().protein_segment > 0), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_long_rows_compile_and_run(kind):
+    """A protein of 2,000 residues in a row of 2,048 slots runs, and its outputs are finite."""
+    batch = pack([[random_protein(6, (2000,), degree=4)]], 2048)
+    output = quick_jit(FusedEncoder(small_config(kind)).apply)(compiled(kind)[0], batch)
+    assert np.all(np.isfinite(output.representation))
+    assert np.all(np.asarray(output.structure)[~np.asarray(batch.structure_mask)] == 0)
