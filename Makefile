@@ -15,12 +15,15 @@ CONSTRAINTS = constraints/py$(shell $(PYTHON) -c 'import sys; print("%d%d" % sys
 # Tested versions where there is a file for this Python, else whatever the ranges of setup.py allow.
 PIN = $(if $(wildcard $(CONSTRAINTS)),-c $(CONSTRAINTS))
 # The control runs compile the same program as the model; with the cache they load it.
-TRAIN = JAX_COMPILATION_CACHE_DIR=$(abspath $(RUNS))/compiled $(BIN)/python -m experiments.train
+# Two simulated devices keep two CPU cores busy, as one program does not; where there is a GPU the flag does nothing.
+TRAIN = XLA_FLAGS=--xla_force_host_platform_device_count=2 \
+  JAX_COMPILATION_CACHE_DIR=$(abspath $(RUNS))/compiled $(BIN)/python -m experiments.train
 
 .PHONY: quickstart test lint clean
 
 quickstart: $(VENV)/.prep
-	$(BIN)/python -m data_prep.build ppbs --structures $(SAMPLE)/structures --complexes $(SAMPLE)/complexes.csv \
+	test -f $(RUNS)/records/metadata.json || $(BIN)/python -m data_prep.build ppbs \
+	  --structures $(SAMPLE)/structures --complexes $(SAMPLE)/complexes.csv \
 	  --out $(RUNS)/records --alignment biopython --split 0.6,0.15,0.25
 	$(TRAIN) --config=configs/quickstart.py:records=$(RUNS)/records --workdir=$(RUNS)/model
 	for seed in $(CONTROLS); do \

@@ -84,7 +84,7 @@ def make_train_step(
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         metrics = StepMetrics(
             loss=sums,
-            gradient_norm=optax.global_norm(gradient),
+            gradient_norm=optax.tree.norm(gradient),
             residues=jax.lax.psum(jnp.sum(batch.sequence_mask), AXIS),
             slots=jax.lax.psum(jnp.float32(batch.tokens.size), AXIS),
         )
