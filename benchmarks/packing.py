@@ -3,8 +3,8 @@
     python -m benchmarks.packing RECORDS [RECORDS ...]
 
 For each record set (all splits together): its records (partners) and its whole complexes (the records of a complex as
-one protein), over one epoch in rows of 1,024 and 2,048 slots. As in training, what is longer than a row is cropped to it
-and the last step is completed with empty rows. Beside it: shuffled batches of 8, each padded to its longest.
+one protein), over one epoch in rows of 1,024 and 2,048 slots. As in training, what is longer than a row is cropped to
+it and the last step is completed with empty rows. Beside it: shuffled batches of 8, each padded to its longest.
 """
 
 import argparse

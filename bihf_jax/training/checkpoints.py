@@ -46,8 +46,13 @@ class Checkpoints:
         Args:
           workdir: of the run.
           config: the run's config, written into each checkpoint; None to read only.
+
+        Raises:
+          CheckpointError: to read only, and the run has saved nothing yet.
         """
         self.directory = Path(workdir).absolute() / "checkpoints"
+        if config is None and not self.directory.is_dir():
+            raise CheckpointError(f"{self.directory} is missing: the run has saved no checkpoint yet; train first")
         self._config = config
         self._last = self._manager("last", max_to_keep=2)
         self._best = self._manager("best", max_to_keep=1)

@@ -67,13 +67,13 @@ def _by_record(scores: np.ndarray, batch: ProteinBatch) -> Iterator[tuple[int, n
 
 
 class TrainedModel:
-    """A run's model with the parameters of a checkpoint, ready to score."""
+    """A run's model with the parameters of a checkpoint (`params`, a copy on each local device), ready to score."""
 
     def __init__(self, config: ExperimentConfig, step: int, params: Any):
         """Puts parameters (numpy, one replica) on the local devices."""
         self.config, self.step = config, step
         host = Host(jax.process_index(), jax.process_count(), jax.local_device_count())
-        self._params = step_lib.replicate(params)
+        self.params = step_lib.replicate(params)
         self._scorer = Scorer(config.make_model(), config.make_task(), config.data.grid_shape(), host)
 
     @classmethod
@@ -97,4 +97,4 @@ class TrainedModel:
 
     def score(self, records: Records) -> list[np.ndarray]:
         """Scores per record, each [slots] float32."""
-        return self._scorer.score(self._params, records)[0]
+        return self._scorer.score(self.params, records)[0]
