@@ -2,13 +2,20 @@
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
+
+# Many tests train the same small model, some in processes of their own: it is compiled once a session.
+COMPILED = tempfile.mkdtemp(prefix="bihf_jax_compiled_")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +40,8 @@ def sample_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(list(map(str, command)), cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return out
+
+
+def pytest_sessionfinish() -> None:
+    """Removes the compiled programs."""
+    shutil.rmtree(COMPILED, ignore_errors=True)
