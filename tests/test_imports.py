@@ -17,8 +17,7 @@ print(sorted({module.split(".")[0] for module in sys.modules} & {"tensorflow", "
 _TRAIN_AND_SCORE = """
 import importlib.util, sys
 
-class Refuse:
-    """Makes both impossible to import."""
+class Refuse:  # makes both impossible to import
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in ("tensorflow", "torch", "tensorflow_datasets"):
             raise ImportError(f"{name} must not be imported here")
