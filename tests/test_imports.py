@@ -16,13 +16,6 @@ print(sorted({module.split(".")[0] for module in sys.modules} & {"tensorflow", "
 
 _TRAIN_AND_SCORE = """
 import importlib.util, sys
-
-class Refuse:  # makes both impossible to import
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("tensorflow", "torch", "tensorflow_datasets"):
-            raise ImportError(f"{name} must not be imported here")
-
-sys.meta_path.insert(0, Refuse())
 from pathlib import Path
 from bihf_jax.training.loop import train
 from experiments.evaluate import evaluate
@@ -30,7 +23,9 @@ spec = importlib.util.spec_from_file_location("config", sys.argv[1])
 module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 workdir = train(module.get_config(), sys.argv[2])
-print(sorted(evaluate(workdir, ["validation", "test"])["splits"]))
+scores = evaluate(workdir, ["validation", "test"])
+loaded = {module.split(".")[0] for module in sys.modules} & {"tensorflow", "torch", "tensorflow_datasets"}
+print(sorted(scores["splits"]), sorted(loaded))
 """
 
 
@@ -44,7 +39,7 @@ def test_importing_everything_loads_neither(entry_point):
 
 @pytest.mark.slow
 def test_training_and_scoring_need_neither(sample_records, tmp_path):
-    """With both made impossible to import, a run trains, saves, validates and is scored."""
+    """A run trains, saves, validates and is scored, and neither was loaded on the way."""
     config = write_config(small_config(sample_records, steps=6, evaluate_every=6), tmp_path / "config.py")
     printed = run_python(_TRAIN_AND_SCORE, config, tmp_path / "run")
-    assert printed.splitlines()[-1] == "['test', 'validation']"
+    assert printed.splitlines()[-1] == "['test', 'validation'] []"
