@@ -8,7 +8,8 @@ Cost: a few minutes on 2 CPU cores. The README has the table that the commands p
     python -m experiments.train --config=configs/quickstart.py --workdir=runs/quickstart/model
     python -m experiments.evaluate --workdir=runs/quickstart/model
 
-Arguments: fusion=local|global; shuffle_labels=True trains the control, which must end at chance.
+Arguments: fusion=local|global; steps=N; seed=N; records=DIR; shuffle_labels=True trains a control, which must end at
+chance.
 """
 
 from ml_collections import ConfigDict
@@ -18,9 +19,11 @@ from configs import common
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """The config document, for `--config=configs/quickstart.py:ARG`."""
-    arg = common.parse_arg(arg, fusion="local", shuffle_labels=False, records="runs/quickstart/records", steps=300)
+    arg = common.parse_arg(
+        arg, fusion="local", shuffle_labels=False, records="runs/quickstart/records", steps=200, seed=0
+    )
     config = ConfigDict()
-    config.seed = 0
+    config.seed = arg.seed
     config.task = {"name": "ppbs"}
 
     config.data = ConfigDict()
