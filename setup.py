@@ -35,13 +35,13 @@ setup(
         "protobuf>=5.29",
         "scikit-learn>=1.6",
         "scipy>=1.14",
-        "tensorboardX>=2.6",
         "tqdm>=4.66",
     ],
     extras_require={
         # Writing records through TensorFlow Datasets needs TensorFlow; reading them does not.
         "prep": ["tensorflow-datasets>=4.9.9", "tensorflow-cpu>=2.21", "importlib_resources>=6.4"],
-        "test": ["hypothesis>=6.120", "pytest>=8.3", "pytest-xdist>=3.6", "ruff>=0.14"],
+        # tensorboardX only to read back the event files that we write.
+        "test": ["hypothesis>=6.120", "pytest>=8.3", "pytest-xdist>=3.6", "ruff>=0.14", "tensorboardX>=2.6"],
         # Independent implementations that parity tests compare with; gigabytes on some machines.
         "parity": ["torch>=2.6", "transformers>=4.50"],
         "cuda": ["jax[cuda13]>=0.10"],

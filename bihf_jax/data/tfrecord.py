@@ -224,26 +224,28 @@ def serialize_example(features: Mapping[str, Sequence[bytes] | np.ndarray]) -> b
     """
     entries = []
     for name in sorted(features):
-        entry = _delimited(1, name.encode("utf-8")) + _delimited(2, _serialize_feature(name, features[name]))
-        entries.append(_delimited(1, entry))
-    return _delimited(1, b"".join(entries))
+        entry = delimited(1, name.encode("utf-8")) + delimited(2, _serialize_feature(name, features[name]))
+        entries.append(delimited(1, entry))
+    return delimited(1, b"".join(entries))
 
 
 def _serialize_feature(name: str, values: Sequence[bytes] | np.ndarray) -> bytes:
     if not isinstance(values, np.ndarray):
-        return _delimited(1, b"".join(_delimited(1, value) for value in values))
+        return delimited(1, b"".join(delimited(1, value) for value in values))
     if values.dtype == np.float32:
-        return _delimited(2, _delimited(1, values.astype("<f4").tobytes()))
+        return delimited(2, delimited(1, values.astype("<f4").tobytes()))
     if values.dtype == np.int64:
-        return _delimited(3, _delimited(1, b"".join(_encode_varint(int(v) & (1 << 64) - 1) for v in values)))
+        return delimited(3, delimited(1, b"".join(encode_varint(int(v) & (1 << 64) - 1) for v in values)))
     raise ValueError(f"feature {name!r} is {values.dtype}; a tf.train.Example holds float32, int64 or byte strings")
 
 
-def _delimited(number: int, payload: bytes) -> bytes:
-    return _encode_varint(number << 3 | _LENGTH_DELIMITED) + _encode_varint(len(payload)) + payload
+def delimited(number: int, payload: bytes) -> bytes:
+    """A length-delimited field of a protobuf message: its key, the length and the bytes."""
+    return encode_varint(number << 3 | _LENGTH_DELIMITED) + encode_varint(len(payload)) + payload
 
 
-def _encode_varint(value: int) -> bytes:
+def encode_varint(value: int) -> bytes:
+    """A non-negative integer in protobuf's base-128 form."""
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)

@@ -8,7 +8,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
+
+from bihf_jax.training.event_file import EventFile
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -31,16 +32,14 @@ class RunLog:
             scratch.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
             os.replace(scratch, self._path)
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=resumed_at + 1 if resumed_at else None)
+        self._board = EventFile(workdir / "tensorboard", first_step=resumed_at + 1 if resumed_at else 0)
 
     def write(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
         """Writes one line {"step", "kind", **values} and its numbers as TensorBoard scalars `kind/name`."""
         self._file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
         self._file.flush()
-        for name, value in values.items():
-            if isinstance(value, int | float):
-                self._board.add_scalar(f"{kind}/{name}", value, step)
-        self._board.flush()
+        numbers = {f"{kind}/{name}": value for name, value in values.items() if isinstance(value, int | float)}
+        self._board.scalars(step, numbers)
 
     def close(self) -> None:
         self._file.close()

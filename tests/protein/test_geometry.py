@@ -95,9 +95,11 @@ def _assert_equal_to_gemmi(path) -> int:
 
 def test_torsions_equal_gemmi_on_the_sample():
     """phi, psi, omega and chi of real chains of the embedded sample are those of gemmi."""
-    files = [path for path in sample_files() if "parser" not in path.parts][:12]
+    files = [path for path in sample_files() if "parser" not in path.parts][:24]
     if not files:
         pytest.skip("the embedded sample is not there")
+    # Where atoms have alternates gemmi keeps the first, and we keep the most occupied.
+    files = [path for path in files if not Protein.from_file(path).report.altloc_atoms]
     assert sum(map(_assert_equal_to_gemmi, files)) > 5000
 
 
