@@ -54,10 +54,10 @@ def test_unpacked_lists_are_read():
     """Protobuf allows one field a number instead of one packed block; both read the same."""
     unpacked_floats = bytes([0x0D]) + np.float32(1.5).tobytes() + bytes([0x0D]) + np.float32(-2).tobytes()
     unpacked_ints = bytes([0x08, 0x05, 0x08, 0xAC, 0x02])  # 5 and 300
-    entry = lambda name, kind, block: tfrecord._delimited(  # noqa: E731
-        1, tfrecord._delimited(1, name) + tfrecord._delimited(2, tfrecord._delimited(kind, block))
+    entry = lambda name, kind, block: tfrecord.delimited(  # noqa: E731
+        1, tfrecord.delimited(1, name) + tfrecord.delimited(2, tfrecord.delimited(kind, block))
     )
-    data = tfrecord._delimited(1, entry(b"f", 2, unpacked_floats) + entry(b"i", 3, unpacked_ints))
+    data = tfrecord.delimited(1, entry(b"f", 2, unpacked_floats) + entry(b"i", 3, unpacked_ints))
     parsed = tfrecord.parse_example(data)
     assert parsed["f"].tolist() == [1.5, -2.0]
     assert parsed["i"].tolist() == [5, 300]
