@@ -58,14 +58,12 @@ class Checkpoints:
         self._best = self._manager("best", max_to_keep=1)
 
     def _manager(self, name: str, max_to_keep: int) -> ocp.CheckpointManager:
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=max_to_keep,
-            create=self._config is not None,
-            read_only=self._config is None,
+        if self._config is None:
+            options = ocp.CheckpointManagerOptions(read_only=True, create=False, save_interval_steps=0)
+        else:
             # Saving must be over before the next line of the log is written: what is on disk is then always a
             # prefix of the run.
-            enable_async_checkpointing=False,
-        )
+            options = ocp.CheckpointManagerOptions(max_to_keep=max_to_keep, enable_async_checkpointing=False)
         handlers = {
             **dict.fromkeys(("state", "params"), ocp.PyTreeCheckpointHandler()),
             **dict.fromkeys(("progress", "about"), ocp.JsonCheckpointHandler()),
