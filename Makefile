@@ -15,7 +15,7 @@ CONSTRAINTS = constraints/py$(shell $(PYTHON) -c 'import sys; print("%d%d" % sys
 # Tested versions where there is a file for this Python, else whatever the ranges of setup.py allow.
 PIN = $(if $(wildcard $(CONSTRAINTS)),-c $(CONSTRAINTS))
 # The control runs compile the same program as the model; with the cache they load it.
-# Two simulated devices keep two CPU cores busy, as one program does not; where there is a GPU the flag does nothing.
+# Two simulated devices keep two CPU cores busy, which one program does not; where there is a GPU the flag does nothing.
 TRAIN = XLA_FLAGS=--xla_force_host_platform_device_count=2 \
   JAX_COMPILATION_CACHE_DIR=$(abspath $(RUNS))/compiled $(BIN)/python -m experiments.train
 

@@ -85,7 +85,8 @@ class TrainedModel:
           which: "best" or "last".
 
         Raises:
-          CheckpointError: no run or no such checkpoint there, or one that does not fit its config.
+          ConfigError: no run there, or a config that this version cannot read.
+          CheckpointError: no such checkpoint, or one that does not fit the run's config.
         """
         config = load_config(workdir)
         batch = example_batch(config.data.grid_shape())
