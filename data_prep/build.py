@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--min-residues", type=int, default=20, help="shorter partners get no record")
     parser.add_argument("--keep-copies", action="store_true", help="write identical partners of a complex each")
     parser.add_argument("--split", default="0.8,0.1,0.1", help="fractions of residues: train,validation,test")
+    parser.add_argument("--split-file", type=Path, help="CSV complex,split: a published split, instead of --split")
     parser.add_argument("--seed", type=int, default=0, help="decides among clusters of one size")
     parser.add_argument("--identity", type=float, default=0.3, help="chains at least this identical are related")
     parser.add_argument(
@@ -97,6 +98,7 @@ def build(args: argparse.Namespace) -> dict[str, Any]:
     files, others = complexes.list_files(args.structures)
     wanted = _complexes(args, files)
     labels = complexes.read_labels(args.labels, files) if args.labels else None
+    given = splits.read_split(args.split_file) if args.split_file else None
     options = Options(args.structures, args.cutoff, args.min_residues, args.keep_copies)
     args.out.mkdir(parents=True, exist_ok=True)
     with (
@@ -109,16 +111,7 @@ def build(args: argparse.Namespace) -> dict[str, Any]:
         _print_counts(report)
         if not summaries:
             raise BuildError(f"no record is left of {len(wanted)} complexes; reasons: {args.out / REPORT_FILE}")
-        split = splits.split_complexes(
-            {name: summary.chains for name, summary in summaries.items()},
-            {name: summary.residues for name, summary in summaries.items()},
-            fractions=fractions,
-            seed=args.seed,
-            identity=args.identity,
-            coverage=args.coverage,
-            tool=args.alignment,
-            threads=args.workers,
-        )
+        split = _split(args, summaries, given, fractions)
         report["complexes"] = {
             name: {"split": split.split_of[name], "cluster": split.cluster_of[name], "records": len(summary.numbers)}
             for name, summary in sorted(summaries.items())
@@ -126,6 +119,30 @@ def build(args: argparse.Namespace) -> dict[str, Any]:
         _write_report(args.out, report)
         _write_records(args, spool, summaries, split)
     return report
+
+
+def _split(
+    args: argparse.Namespace,
+    summaries: Mapping[str, "Summary"],
+    given: Mapping[str, str] | None,
+    fractions: Sequence[float],
+) -> splits.Split:
+    """The split of `--split-file`, else one by sequence cluster."""
+    chains = {name: summary.chains for name, summary in summaries.items()}
+    related = {
+        "identity": args.identity,
+        "coverage": args.coverage,
+        "tool": args.alignment,
+        "threads": args.workers,
+    }
+    if given is None:
+        sizes = {name: summary.residues for name, summary in summaries.items()}
+        return splits.split_complexes(chains, sizes, fractions=fractions, seed=args.seed, **related)
+    split = splits.given_split(given, chains, source=f"file {args.split_file.name}", **related)
+    for name, count in split.method["related_to_train"].items():
+        total = list(split.split_of.values()).count(name)
+        print(f"{name}: {count} of {total} complexes share a sequence cluster with a training complex")
+    return split
 
 
 def _check_settings(args: argparse.Namespace) -> list[float]:

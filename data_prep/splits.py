@@ -22,6 +22,7 @@ else Biopython's `PairwiseAligner` with BLOSUM62, gaps 11 + 1 and the expectatio
 with BLAST's gapped parameters. The fallback aligns every pair: exact, and quadratic.
 """
 
+import csv
 import dataclasses
 import itertools
 import math
@@ -114,6 +115,79 @@ def split_complexes(
     }
     cluster_of = {complex_id: number for number, cluster in enumerate(clusters) for complex_id in cluster}
     return Split(split_of=split_of, cluster_of=cluster_of, method=method)
+
+
+def given_split(
+    split_of: Mapping[str, str],
+    chains: Mapping[str, Sequence[str]],
+    *,
+    identity: float = IDENTITY,
+    coverage: float = COVERAGE,
+    tool: str | None = None,
+    threads: int = 1,
+    source: str,
+) -> Split:
+    """A published split as it is, with the clusters counted that it tears apart.
+
+    Args:
+      split_of: complex id -> name of its split; may name more complexes than `chains`.
+      chains: complex id -> sequences (one-letter codes) of all its protein chains.
+      identity: as in `split_complexes`.
+      coverage: as in `split_complexes`.
+      tool: as in `split_complexes`.
+      threads: as in `split_complexes`.
+      source: where the split comes from, for the metadata.
+
+    Raises:
+      ValueError: a complex of `chains` without a split; thresholds outside [0, 1]; an unknown tool.
+    """
+    if missing := sorted(set(chains) - set(split_of)):
+        raise ValueError(
+            f"{source} has no line for {len(missing)} of {len(chains)} complexes: {', '.join(missing[:5])}; each "
+            f"complex with records needs one of {', '.join(SPLITS)}"
+        )
+    tool = choose_tool(tool)
+    clusters = cluster_complexes(chains, identity=identity, coverage=coverage, tool=tool, threads=threads)
+    split_of = {complex_id: split_of[complex_id] for complex_id in sorted(chains)}
+    cluster_of = {complex_id: number for number, cluster in enumerate(clusters) for complex_id in cluster}
+    trained = {cluster_of[complex_id] for complex_id, split in split_of.items() if split == "train"}
+    method = {
+        "source": source,
+        "tool": tool,
+        "tool_version": tool_version(tool),
+        "identity": identity,
+        "coverage_of_shorter": coverage,
+        "clusters": len(clusters),
+        "related_to_train": {
+            name: sum(split == name and cluster_of[complex_id] in trained for complex_id, split in split_of.items())
+            for name in SPLITS[1:]
+        },
+    }
+    return Split(split_of=split_of, cluster_of=cluster_of, method=method)
+
+
+def read_split(path: Path) -> dict[str, str]:
+    """Complex id -> split, of a CSV `complex,split`.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: other columns, an unknown split or two lines for one complex; the message names file and line.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; it must be a CSV with the columns complex,split")
+    split_of: dict[str, str] = {}
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        if reader.fieldnames is None or not {"complex", "split"} <= set(reader.fieldnames):
+            raise ValueError(f"{path}: columns are {reader.fieldnames}; it must have complex,split")
+        for row in reader:
+            complex_id, split = (row["complex"] or "").strip(), (row["split"] or "").strip()
+            if split not in SPLITS:
+                raise ValueError(f"{path}, line {reader.line_num}: split {split!r}; splits: {', '.join(SPLITS)}")
+            if complex_id in split_of:
+                raise ValueError(f"{path}, line {reader.line_num}: a second line for complex {complex_id!r}")
+            split_of[complex_id] = split
+    return split_of
 
 
 def check_thresholds(fractions: Sequence[float], identity: float, coverage: float) -> None:

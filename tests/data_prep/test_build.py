@@ -117,6 +117,19 @@ def test_groups_and_clusters_are_whole(built):
     assert sum(entry["records"] for entry in report.values()) == 16
 
 
+def test_a_published_split_is_kept(structures, built, tmp_path, capsys):
+    names = sorted(read_report(built)["complexes"])
+    wanted = {name: ("train", "validation", "test")[number % 3] for number, name in enumerate(names)}
+    path = tmp_path / "split.csv"
+    path.write_text("complex,split\n" + "".join(f"{name},{split}\n" for name, split in wanted.items()))
+    assert run_build(structures, tmp_path / "out", "--split-file", path) == 0
+    report = read_report(tmp_path / "out")["complexes"]
+    assert {name: entry["split"] for name, entry in report.items()} == wanted
+    assert "test: 0 of" in capsys.readouterr().out
+    method = json.loads((tmp_path / "out" / "metadata.json").read_text())["split_method"]
+    assert method["source"] == "file split.csv"
+
+
 def test_the_number_of_workers_changes_nothing(structures, built, tmp_path):
     """One process in place of two gives the same files byte by byte."""
     assert run_build(structures, tmp_path / "out", "--split", "0.6,0.2,0.2") == 0

@@ -1,6 +1,7 @@
 """Splits by sequence cluster: what counts as related, and that no related pair crosses a split."""
 
 import itertools
+import re
 import shutil
 import string
 import sys
@@ -204,3 +205,31 @@ def test_the_method_says_how(tmp_path):
     assert method["tool"] == "biopython"
     assert method["tool_version"] == sys.modules["Bio"].__version__
     assert (method["identity"], method["coverage_of_shorter"], method["seed"], method["clusters"]) == (0.3, 0.5, 4, 6)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("id,split\na,train\n", "must have complex,split"),
+        ("complex,split\na,train\nb,dev\n", "line 3: split 'dev'; splits: train, validation, test"),
+        ("complex,split\na,train\na,test\n", "line 3: a second line for complex 'a'"),
+    ],
+)
+def test_a_bad_split_file_is_refused(tmp_path, content, message):
+    path = tmp_path / "split.csv"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        splits.read_split(path)
+
+
+def test_a_given_split_is_kept_and_its_leaks_are_counted():
+    rng = np.random.default_rng(0)
+    first, second, third = ("".join(rng.choice(list("ACDEFGHIKLMNPQRSTVWY"), 60)) for _ in range(3))
+    chains = {"a": [first], "b": [first], "c": [second], "d": [third]}
+    published = {"a": "train", "b": "test", "c": "test", "d": "validation", "not_here": "train"}
+    split = splits.given_split(published, chains, tool="biopython", source="file x.csv")
+    assert split.split_of == {"a": "train", "b": "test", "c": "test", "d": "validation"}
+    assert split.cluster_of["a"] == split.cluster_of["b"] != split.cluster_of["c"]
+    assert split.method["related_to_train"] == {"validation": 0, "test": 1}
+    with pytest.raises(ValueError, match="no line for 1 of 4 complexes: d"):
+        splits.given_split({"a": "train", "b": "test", "c": "test"}, chains, tool="biopython", source="file x.csv")
