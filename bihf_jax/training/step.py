@@ -49,6 +49,10 @@ class CompiledStep:
     def __call__(self, *args: Any) -> Any:
         return self._mapped(*args)
 
+    def program(self, *args: Any) -> str:
+        """The compiler's text of the program for these arguments."""
+        return self._mapped.lower(*args).compile().as_text()
+
 
 def init_state(model: nn.Module, optimizer: optax.GradientTransformation, batch: ProteinBatch, seed: int) -> TrainState:
     """The state at step 0, on the host's default device.
