@@ -38,7 +38,7 @@ def changed(**values):
         ({"training__stepz": 3}, "config.training has no key 'stepz'; its keys are: steps"),
         (
             {"encoder__fusion__kind": "both"},
-            r"config.encoder.fusion: FusionConfig.kind is 'both'; allowed: local, glob",
+            r"config.encoder.fusion: FusionConfig.kind is 'both'; allowed: none, linear, local",
         ),
         ({"task__name": "pbs"}, "unknown task 'pbs'; tasks are: ppbs"),
         ({"task__positive_weight": 0}, "positive_weight must be > 0, got 0"),
@@ -47,6 +47,7 @@ def changed(**values):
         ({"training__optimizer__warmup_steps": 99}, r"warmup_steps \(99\) must be below steps \(12\)"),
         ({"encoder__structure__neighbours": 9}, "config.data.neighbours gives each residue 6"),
         ({"encoder__plm__name": "esm2_t6"}, "esm2_t6_8M_UR50D"),
+        ({"encoder": {"fusion": {"name": "late"}}}, "config.encoder.fusion: fusion method is 'late'; allowed: local"),
         ({"encoder": 3}, "config.encoder is a group of settings, got 3"),
         ({"data": {"rows": 2}}, "config.data needs the key 'records'"),
     ],
