@@ -9,8 +9,8 @@ import gemmi
 import numpy as np
 import pytest
 
-from bihf_jax.protein import Protein, StructureError, residue_constants
-from bihf_jax.protein.parsing import MADE_UP_NUMBER, ParseReport
+from bihf_jax.protein import ParseReport, Protein, StructureError, residue_constants
+from bihf_jax.protein.parsing import MADE_UP_NUMBER
 from tests.protein.compare import differences
 from tests.protein.conftest import sample_files
 from tests.protein.synthetic import Atom, chain_of, mmcif_text, pdb_text, remark_465, seqres
@@ -191,7 +191,7 @@ def test_chains_asked_for(write, complex_text):
 
 
 def test_chains_without_protein_are_counted(write):
-    """Nucleic acid and lone small molecules are left out and named; asked for alone they are no protein."""
+    """Nucleic acid is left out and named, lone small molecules are ligands; asked for alone they are no protein."""
     dna = [
         Atom(name, base, "D", number, (3.0 * number, index, 50.0))
         for number, base in enumerate(("DA", "DC", "DG", "DT"), start=1)
@@ -201,7 +201,8 @@ def test_chains_without_protein_are_counted(write):
     path = write(pdb_text(chain_of("ACDE"), dna, tail=tail))
     protein = Protein.from_file(path)
     assert protein.chain_ids == ("A",)
-    assert protein.report.chains_left_out == ("D", "L")
+    assert protein.report.chains_left_out == ("D",)
+    assert protein.report.nucleotides == {"DA": 1, "DC": 1, "DG": 1, "DT": 1}
     assert protein.report.ligands == {"GOL": 1}
     assert protein.report.waters == 1
     with pytest.raises(StructureError, match=r"no protein in it \(chains without protein: D\)"):
@@ -218,7 +219,8 @@ def test_short_peptides_count_and_free_amino_acids_do_not(write):
     assert protein.chain_ids == ("A", "B")
     assert protein.sequence() == ("ACDE", "AC")
     assert protein.report.ligands == {"GLY": 2}
-    assert protein.report.chains_left_out == ("C",)
+    assert protein.report.chains_left_out == ()
+    assert protein.ligands.kinds() == ("amino acid", "amino acid")
 
 
 def test_blank_chain_ids_are_kept(write):

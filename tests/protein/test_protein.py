@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bihf_jax.protein import Protein, StructureError
+from tests.protein.compare import assert_same
 
 
 @pytest.fixture
@@ -67,9 +68,7 @@ def test_select_chains(protein):
 def test_concatenate_undoes_selection(protein):
     """The chains selected one by one and put together are the protein again."""
     whole = Protein.concatenate([protein.select_chains([chain]) for chain in protein.chain_ids])
-    for field in dataclasses.fields(Protein):
-        if field.name != "report":
-            np.testing.assert_array_equal(getattr(whole, field.name), getattr(protein, field.name))
+    assert_same(whole, protein)
 
 
 def test_concatenate_of_two_files(protein):
