@@ -535,6 +535,8 @@ def _build_fields(path: Path, source: _Source, tally: "_Tally") -> dict[str, obj
             tally.modified[slot.name] += 1
     arrays = atoms.to_arrays([slot.residue for slot in flat], [slot.name for slot in flat], types, tally)
     ligands = _read_ligands(found.ligands, atoms, tally).by_chain([chain.name for chain in found.chains])
+    names = [name for chain in found.chains for name in (chain.name, chain.subchain)]
+    _refuse_odd_text(path, [*names, *(slot.code for slot in flat)], ligands)
     kept_chains = {chain.name for chain in found.chains} | set(ligands.chain_ids.tolist())
     tally.chains_left_out = tuple(dict.fromkeys(chain.name for chain in structure[0] if chain.name not in kept_chains))
     tally.waters, tally.water_atoms = len(found.waters), atoms.count(found.waters)
@@ -565,6 +567,14 @@ def _refuse_wide_numbers(path: Path, slots: list[_Slot]) -> None:
     for slot in slots:
         if abs(slot.number) > limit:
             raise StructureError(f"{path.name}: residue number {slot.number}; it must fit into 32 bits; damaged file?")
+
+
+def _refuse_odd_text(path: Path, texts: Iterable[str], ligands: Ligands) -> None:
+    """An error where an id or a name is not printable ASCII, which both formats demand."""
+    arrays = (ligands.names, ligands.chain_ids, ligands.label_chain_ids, ligands.insertion_code, ligands.atom_names)
+    for text in {*texts, *(text for array in arrays for text in array.tolist())}:
+        if not (text.isascii() and (text.isprintable() or not text)):
+            raise StructureError(f"{path.name}: {text!r} as an id or a name; it must be printable ASCII; damaged file?")
 
 
 def _numbered(slots: list[list[_Slot]]) -> Iterable[tuple[int, _Slot]]:
@@ -635,20 +645,21 @@ def _sort_residues(model: gemmi.Model, parents: dict[str, str], source: str) -> 
         polymers: dict[str, list[tuple[int, gemmi.Residue]]] = {}
         last = None
         for residue in chain:
-            if last is not None and (residue.seqid, residue.name) == (last.seqid, last.name):
+            seqid, name = residue.seqid, residue.name
+            if last == (seqid, name):
                 found.sizes[-1] += len(residue)  # gemmi splits a residue where the segment id changes within it
                 continue
-            if residue.seqid.num is None:
-                raise StructureError(f"{source}: a residue {residue.name} without a number; damaged file?")
+            if seqid.num is None:
+                raise StructureError(f"{source}: a residue {name} without a number; damaged file?")
             if residue.entity_type == gemmi.EntityType.Polymer:
                 polymers.setdefault(residue.subchain, []).append((index, residue))
-            elif residue.is_water() or residue.name in _MORE_WATERS:
+            elif residue.is_water() or name in _MORE_WATERS:
                 found.waters.append(index)
             else:
                 found.ligands.append(_Ligand(chain.name, residue.subchain, residue, index))
             found.sizes.append(len(residue))
             index += 1
-            last = residue
+            last = (seqid, name)
         for subchain, residues in polymers.items():
             _sort_polymer(chain.name, subchain, residues, parents, found)
     return found

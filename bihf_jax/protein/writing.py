@@ -6,6 +6,7 @@ Both hold, beside the atoms, what makes the masked slots come back: the full seq
 """
 
 import gzip
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -180,8 +181,18 @@ def _structure_of(protein: "Protein") -> gemmi.Structure:
 def _polymer(protein: "Protein", index: int) -> gemmi.Chain:
     """The residues with atoms of one chain."""
     chain = gemmi.Chain(protein.chain_ids[index])
-    for row in np.flatnonzero((protein.chain_index == index) & protein.atom_mask.any(axis=1)):
+    rows = np.flatnonzero((protein.chain_index == index) & protein.atom_mask.any(axis=1))
+    slot, atom = np.nonzero(protein.atom_mask[rows])
+    positions = _decimal(protein.atom_positions[rows[slot], atom])
+    b_factors = protein.b_factors[rows[slot], atom].tolist()
+    records = zip(slot.tolist(), atom.tolist(), positions, b_factors, strict=True)
+    for _, records_of_slot in itertools.groupby(records, key=lambda record: record[0]):
         residue = gemmi.Residue()
+        for _, atom, position, b_factor in records_of_slot:
+            name = residue_constants.ATOM_NAMES[atom]
+            residue.add_atom(_atom(name, gemmi.Element(name[0]), position, b_factor))
+        chain.add_residue(residue)
+    for residue, row in zip(chain, rows, strict=True):
         residue.name = residue_constants.RESIDUE_NAMES[protein.residue_type[row]]
         residue.seqid = gemmi.SeqId(int(protein.residue_number[row]), str(protein.insertion_code[row]))
         residue.subchain = protein.label_chain_ids[index]
@@ -189,12 +200,6 @@ def _polymer(protein: "Protein", index: int) -> gemmi.Chain:
         residue.entity_id = str(index + 1)
         residue.entity_type = gemmi.EntityType.Polymer
         residue.het_flag = "A"
-        atoms = np.flatnonzero(protein.atom_mask[row])
-        positions, b_factors = _decimal(protein.atom_positions[row, atoms]), protein.b_factors[row, atoms].tolist()
-        for atom, position, b_factor in zip(atoms, positions, b_factors, strict=True):
-            name = residue_constants.ATOM_NAMES[atom]
-            residue.add_atom(_atom(name, gemmi.Element(name[0]), position, b_factor))
-        chain.add_residue(residue)
     return chain
 
 
