@@ -288,8 +288,8 @@ def _write(protein: Protein) -> str:
 class Worker:
     """A process that runs trials one by one; it is replaced when it hangs or dies."""
 
-    def __init__(self, seconds: float, megabytes: int):
-        self._seconds, self._megabytes = seconds, megabytes
+    def __init__(self, seconds: float, megabytes: int, run_trial: Callable[[Path, int, Path], Outcome] = trial):
+        self._seconds, self._megabytes, self._run_trial = seconds, megabytes, run_trial
         self._process: multiprocessing.process.BaseProcess | None = None
         self._pipe: multiprocessing.connection.Connection | None = None
         self.peak_megabytes = 0.0  # the most that reading took, beyond what the process needs by itself
@@ -325,12 +325,19 @@ class Worker:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, self._seconds, self._megabytes), daemon=True)
+        self._process = context.Process(
+            target=_serve, args=(theirs, self._seconds, self._megabytes, self._run_trial), daemon=True
+        )
         self._process.start()
         theirs.close()
 
 
-def _serve(pipe: multiprocessing.connection.Connection, seconds: float, megabytes: int) -> None:
+def _serve(
+    pipe: multiprocessing.connection.Connection,
+    seconds: float,
+    megabytes: int,
+    run_trial: Callable[[Path, int, Path], Outcome],
+) -> None:
     own = _peak_megabytes()
     if sys.platform == "linux":
         pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -343,7 +350,7 @@ def _serve(pipe: multiprocessing.connection.Connection, seconds: float, megabyte
             except EOFError:
                 return
             signal.setitimer(signal.ITIMER_PROF, seconds)  # CPU time; ends the process, also inside of C++
-            outcome = trial(path, seed, Path(folder))
+            outcome = run_trial(path, seed, Path(folder))
             signal.setitimer(signal.ITIMER_PROF, 0)
             pipe.send((outcome, _peak_megabytes() - own))
 
