@@ -24,7 +24,7 @@ The rules, in one place:
   conformer lacks is taken from the next best.
 * **Atoms**: the heavy atoms that the residue type has (`residue_constants.RESIDUE_ATOMS`). Hydrogens, atoms without
   coordinates, and atoms outside that list (such as the phosphate of SEP) are left out and counted; of ligands, only
-  hydrogens and atoms without coordinates. A B factor that is no number is 0.
+  hydrogens and atoms without coordinates. A B factor that is no finite number is 0; one left blank is 20 (gemmi's).
 * **Old PDB files** with the entry id and a serial number (or another label) in columns 73-80 are read up to column 72;
   the element then follows from the atom name.
 * **Damage** that shows is an error. A text file cut between two records does not show it: `ParseReport.ends_early`.
@@ -525,18 +525,20 @@ def _build_fields(path: Path, source: _Source, tally: "_Tally") -> dict[str, obj
     slots: list[list[_Slot]] = []
     for chain in found.chains:
         for position in chain.positions:
-            _choose_residue(position, atoms, tally)
+            if len(position.residues) > 1:
+                _choose_residue(position, atoms, tally)
         slots.append(_slots_of(chain, entities.get(chain.subchain), source, parents, tally))
     flat = [slot for chain_slots in slots for slot in chain_slots]
-    _refuse_wide_numbers(path, flat)
     types = np.array([_type_of(slot.name, parents) for slot in flat], dtype=np.int8)
     for slot in flat:
         if slot.name not in residue_constants.RESIDUE_NAMES:
             tally.modified[slot.name] += 1
     arrays = atoms.to_arrays([slot.residue for slot in flat], [slot.name for slot in flat], types, tally)
     ligands = _read_ligands(found.ligands, atoms, tally).by_chain([chain.name for chain in found.chains])
-    names = [name for chain in found.chains for name in (chain.name, chain.subchain)]
-    _refuse_odd_text(path, [*names, *(slot.code for slot in flat)], ligands)
+    codes = [slot.code for slot in flat]
+    _refuse_odd_text(
+        path, {text for chain in found.chains for text in (chain.name, chain.subchain)}.union(codes), ligands
+    )
     kept_chains = {chain.name for chain in found.chains} | set(ligands.chain_ids.tolist())
     tally.chains_left_out = tuple(dict.fromkeys(chain.name for chain in structure[0] if chain.name not in kept_chains))
     tally.waters, tally.water_atoms = len(found.waters), atoms.count(found.waters)
@@ -553,20 +555,24 @@ def _build_fields(path: Path, source: _Source, tally: "_Tally") -> dict[str, obj
         "chain_index": np.repeat(np.arange(len(slots), dtype=np.int32), [len(entry) for entry in slots]),
         "chain_ids": tuple(chain.name for chain in found.chains),
         "label_chain_ids": tuple(chain.subchain for chain in found.chains),
-        "residue_number": np.array([slot.number for slot in flat], dtype=np.int32),
+        "residue_number": _to_int32(path, [slot.number for slot in flat]),
         "label_residue_number": np.array([slot.label for slot in flat], dtype=np.int32),
-        "insertion_code": np.array([slot.code for slot in flat], dtype="<U1"),
+        "insertion_code": np.array(codes, dtype="<U1"),
         "ligands": ligands,
         "source": path.name,
         "report": tally.report(),
     }
 
 
-def _refuse_wide_numbers(path: Path, slots: list[_Slot]) -> None:
-    limit = np.iinfo(np.int32).max
-    for slot in slots:
-        if abs(slot.number) > limit:
-            raise StructureError(f"{path.name}: residue number {slot.number}; it must fit into 32 bits; damaged file?")
+def _to_int32(path: Path, numbers: list[int]) -> np.ndarray:
+    """[n] int32 residue numbers."""
+    try:
+        return np.array(numbers, dtype=np.int32)
+    except OverflowError as error:
+        widest = max(numbers, key=abs)
+        raise StructureError(
+            f"{path.name}: residue number {widest}; it must fit into 32 bits; damaged file?"
+        ) from error
 
 
 def _refuse_odd_text(path: Path, texts: Iterable[str], ligands: Ligands) -> None:
@@ -840,13 +846,9 @@ _ALIASED_ATOMS = frozenset(atom for _, atom in residue_constants.ATOM_ALIASES)
 
 def _choose_residue(position: _Position, atoms: _Atoms, tally: _Tally) -> None:
     """Of several residues at one position keep the one with the best conformer (first in the file if equal)."""
-    if len(position.residues) > 1:
-        tally.microheterogeneities += 1
-        position.chosen = min(
-            range(len(position.residues)), key=lambda i: atoms.conformer_ranks(position.residues[i])[0]
-        )
-        left_out = (residue for i, residue in enumerate(position.residues) if i != position.chosen)
-        tally.altloc_atoms += sum(len(atoms.rows(residue)) for residue in left_out)
+    tally.microheterogeneities += 1
+    position.chosen = min(range(len(position.residues)), key=lambda i: atoms.conformer_ranks(position.residues[i])[0])
+    tally.altloc_atoms += atoms.count(residue for i, residue in enumerate(position.residues) if i != position.chosen)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -893,7 +895,8 @@ def _choose_ligands(found: list[_Ligand], atoms: _Atoms, tally: _Tally) -> list[
     kept = []
     for group in groups:
         position = _Position(0, " ", None, [ligand.index for ligand in group], [])
-        _choose_residue(position, atoms, tally)
+        if len(group) > 1:
+            _choose_residue(position, atoms, tally)
         kept.append(group[position.chosen])
     return kept
 

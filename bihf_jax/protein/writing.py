@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 NO_SLOT = "UNL"
 
 # What the columns of a PDB file can hold.
-_NUMBERS = (-999, 9999)
+_NUMBERS = (-998, 9999)  # gemmi reads -999 as no number
 _COORDINATES = (-999.999, 9999.999)
 _B_FACTORS = (-99.99, 999.99)
 _MAX_PDB_RECORDS = 99_999

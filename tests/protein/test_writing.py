@@ -206,7 +206,7 @@ def _with_value(array: np.ndarray, index: tuple, value: float) -> np.ndarray:
             lambda p: {"residue_number": p.residue_number + np.int32(9990)},
             "residue number 10000 is not from",
         ),
-        (lambda p: {"residue_number": p.residue_number - np.int32(1200)}, "residue number -1199 is not from -999"),
+        (lambda p: {"residue_number": p.residue_number - np.int32(1200)}, "residue number -1199 is not from -998"),
         (
             lambda p: {"atom_positions": _with_value(p.atom_positions, (0, 1, 2), 1e4)},
             "coordinate 10000.0 is not from -999.999 to 9999.999",
