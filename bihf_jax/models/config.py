@@ -8,7 +8,7 @@ from bihf_jax.data import alphabet
 from bihf_jax.data.example import BACKBONE_ATOMS, MAX_NEIGHBOURS
 
 FUSION_KINDS = ("local", "global")
-ATTENTION_KINDS = ("auto", "blockwise", "dense")
+ATTENTION_KINDS = ("auto", "blockwise", "splash", "dense")
 DTYPES = ("float32", "bfloat16")
 
 
@@ -195,7 +195,7 @@ class EncoderConfig:
       dropout: Share of the merged representation that is dropped in training.
       dtype: Compute type, "float32" or "bfloat16" (half the memory on accelerators, slower on CPU). Parameters,
         softmax, norms and geometry are float32 in both.
-      attention: "auto" is "blockwise" on CPU and "dense" elsewhere (`attention.segment_attention`).
+      attention: "auto" is "blockwise" on CPU, "splash" on TPU and "dense" elsewhere (`attention.segment_attention`).
     """
 
     plm: PLMConfig = dataclasses.field(default_factory=PLMConfig)

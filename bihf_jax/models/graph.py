@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jraph
 
 from bihf_jax.data.batch import ProteinBatch
+from bihf_jax.models.platform import target_platform
 
 Array = jax.Array
 
@@ -50,7 +51,20 @@ def gather_neighbours(x: Array, neighbours: Array) -> Array:
     Returns:
       [R, L, K, ...].
     """
+    if target_platform() == "tpu" and jnp.issubdtype(x.dtype, jnp.floating):
+        return _gather_by_product(x, neighbours)
     return jax.vmap(lambda row, senders: row[senders])(x, neighbours)
+
+
+def _gather_by_product(x: Array, neighbours: Array) -> Array:
+    """`gather_neighbours` as a product with a one-hot matrix, which a TPU does faster than a gather.
+
+    Exact: each sum has one term that is not 0, and `HIGHEST` keeps all digits of a float32. x must be finite.
+    """
+    rows, length, degree = neighbours.shape
+    chosen = jax.nn.one_hot(neighbours, length, dtype=x.dtype)  # [R, L, K, L], never in memory: fused into the product
+    gathered = jnp.einsum("rlkm,rmc->rlkc", chosen, x.reshape(rows, length, -1), precision=jax.lax.Precision.HIGHEST)
+    return gathered.reshape(rows, length, degree, *x.shape[2:])
 
 
 def aggregate(messages: Array, mask: Array, reduction: str = "mean") -> Array:

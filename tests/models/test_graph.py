@@ -14,6 +14,7 @@ from bihf_jax.models.graph import (
     make_graph,
     structure_neighbours,
 )
+from bihf_jax.models.platform import compiling_for
 from tests.models.batches import noise_where_masked, pack, random_protein
 
 PROTEINS = [random_protein(1), random_protein(2, (12,)), random_protein(3, (5, 4, 3)), random_protein(4, (1,))]
@@ -120,3 +121,25 @@ def test_graph_pool_is_the_mean_of_each_protein(batch):
             member = np.asarray((batch.protein_segment[row] == graph + 1) & batch.structure_mask[row])
             expected = np.asarray(features)[row][member].mean(axis=0) if member.any() else np.zeros(3)
             np.testing.assert_allclose(pooled[row, graph], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_gathering_by_a_product_is_exact(dtype):
+    """What is traced for TPU, a one-hot product, gathers the same bits as indexing; its gradient sums the same edges."""
+    rng = np.random.default_rng(3)
+    x = jnp.asarray(rng.normal(size=(2, 24, 5, 3)), dtype)
+    neighbours = jnp.asarray(rng.integers(0, 24, (2, 24, 6)), jnp.int32)
+    weight = jnp.asarray(rng.normal(size=(2, 24, 6, 5, 3)), jnp.float32)
+
+    def weighted_sum(x):
+        return jnp.sum(weight * gather_neighbours(x, neighbours))
+
+    indexed, indexed_gradient = gather_neighbours(x, neighbours), jax.grad(weighted_sum)(x)
+    with compiling_for("tpu"):
+        assert "gather" not in str(jax.make_jaxpr(gather_neighbours)(x, neighbours))
+        product, product_gradient = gather_neighbours(x, neighbours), jax.grad(weighted_sum)(x)
+    np.testing.assert_array_equal(product, indexed)
+    tolerance = 1e-5 if dtype == jnp.float32 else 0.05
+    np.testing.assert_allclose(
+        product_gradient.astype(jnp.float32), indexed_gradient.astype(jnp.float32), rtol=tolerance, atol=tolerance
+    )
