@@ -311,16 +311,15 @@ def attention_kernel_flops(text: str) -> float:
     The compiler gives custom calls no cost. Products of [L, D] and [D, L] or [L, L] and [L, D] a head: two in the
     forward kernel, three for the gradient of the queries, four for that of keys and values.
     """
-    products = {"fwd": 2, "dq": 3, "dkv": 4}
+    kernels = {"fwd": (2, 3), "dq": (3, 1), "dkv": (4, 2)}  # products, and which result has the shape of the heads
     total = 0.0
     for name, types, kind, _ in itertools.chain(*_computations(text).values()):
         kernel = re.match(r"splash_mha_(fwd|dq|dkv)_", name)
         if kind == "custom-call" and kernel:
-            # The last result of four axes that is not the logsumexp (float32, 128 wide): [R, H, L, D].
-            results = re.findall(r"bf16\[(\d+),(\d+),(\d+),(\d+)\]|f32\[(\d+),(\d+),(\d+),(\d+)\]", types)
-            rows, heads, length, width = (int(n) for n in (results[0][:4] if results[0][0] else results[0][4:]))
-            total += products[kernel[1]] * 2.0 * rows * heads * length**2 * max(width, LANES)
-    return total
+            products, result = kernels[kernel[1]]
+            *batch, length, width = (int(size) for size in _ARRAY.findall(types)[result][1].split(","))  # [R, H, L, D]
+            total += products * 2.0 * np.prod(batch) * length**2 * max(width, LANES)
+    return float(total)
 
 
 def table(reports: Iterable[Report]) -> str:

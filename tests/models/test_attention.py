@@ -55,9 +55,7 @@ def test_values_and_gradients_equal_an_explicit_softmax(attend):
     def total(function):
         return lambda *qkv: jnp.sum(weight * function(*qkv, segments, segments))
 
-    np.testing.assert_allclose(
-        attend(*inputs, segments, segments), reference(*inputs, segments, segments), atol=2e-6
-    )
+    np.testing.assert_allclose(attend(*inputs, segments, segments), reference(*inputs, segments, segments), atol=2e-6)
     ours = jax.grad(total(attend), (0, 1, 2))(*inputs)
     expected = jax.grad(total(reference), (0, 1, 2))(*inputs)
     for ours_gradient, expected_gradient in zip(ours, expected, strict=True):

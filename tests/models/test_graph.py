@@ -125,7 +125,7 @@ def test_graph_pool_is_the_mean_of_each_protein(batch):
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_gathering_by_a_product_is_exact(dtype):
-    """What is traced for TPU, a one-hot product, gathers the same bits as indexing; its gradient sums the same edges."""
+    """What is traced for TPU, a one-hot product, gathers the bits that indexing does; so does its gradient."""
     rng = np.random.default_rng(3)
     x = jnp.asarray(rng.normal(size=(2, 24, 5, 3)), dtype)
     neighbours = jnp.asarray(rng.integers(0, 24, (2, 24, 6)), jnp.int32)
