@@ -7,6 +7,8 @@ RUNS ?= runs/quickstart
 # Installed beside the test extra; .ci/run asks for the independent implementations (PyTorch) of the parity tests.
 TEST_EXTRAS ?= prep,test
 PYTEST_ARGS ?=
+# Processes of the tests, whole files each; a process takes up to 3 GB.
+TEST_PROCESSES ?= 2
 
 BIN := $(VENV)/bin
 SAMPLE := data_prep/sample
@@ -34,7 +36,7 @@ quickstart: $(VENV)/.prep
 	  --controls=$(RUNS)/control_1,$(RUNS)/control_2,$(RUNS)/control_3
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -29,7 +29,7 @@ from jax.extend.core import jaxprs_in_params
 
 from bihf_jax.data.grid import empty_grid
 from bihf_jax.models import EncoderConfig, FusionConfig, GVPConfig, HeadConfig, PLMConfig, ResidueModel
-from bihf_jax.models.config import FUSION_KINDS, PLM_SIZES
+from bihf_jax.models.config import FUSION_METHODS, PLM_SIZES
 from bihf_jax.models.platform import compiling_for
 from bihf_jax.tasks import make_task
 from bihf_jax.training import step as step_lib
@@ -79,7 +79,7 @@ class Case:
 
     topology: str  # "cpu", or as libtpu names it, e.g. "v5e:16x16"
     size: str  # key of `SIZES`
-    fusion: str  # one of `FUSION_KINDS`
+    fusion: str  # key of `FUSION_METHODS`
     step: str  # "train" or "score"
     rows: int  # rows of the grid on each chip
     length: int  # slots of a row
@@ -90,7 +90,7 @@ class Case:
         return EncoderConfig(
             plm=PLMConfig.named(SIZES[self.size], remat=True),
             structure=PUBLISHED_GVP,
-            fusion=FusionConfig(kind=self.fusion),
+            fusion=FusionConfig.named(self.fusion),
             stages=STAGES,
             dtype="bfloat16",
             attention=self.attention,
@@ -311,14 +311,16 @@ def attention_kernel_flops(text: str) -> float:
     The compiler gives custom calls no cost. Products of [L, D] and [D, L] or [L, L] and [L, D] a head: two in the
     forward kernel, three for the gradient of the queries, four for that of keys and values.
     """
-    kernels = {"fwd": (2, 3), "dq": (3, 1), "dkv": (4, 2)}  # products, and which result has the shape of the heads
+    products = {"fwd": 2, "dq": 3, "dkv": 4}
     total = 0.0
-    for name, types, kind, _ in itertools.chain(*_computations(text).values()):
+    for name, _, kind, rest in itertools.chain(*_computations(text).values()):
         kernel = re.match(r"splash_mha_(fwd|dq|dkv)_", name)
         if kind == "custom-call" and kernel:
-            products, result = kernels[kernel[1]]
-            *batch, length, width = (int(size) for size in _ARRAY.findall(types)[result][1].split(","))  # [R, H, L, D]
-            total += products * 2.0 * np.prod(batch) * length**2 * max(width, LANES)
+            # Two arrays of blocks, then queries [R, H, Lq, D] and keys [R, H, Lk, D]; R is left out where it is 1.
+            shapes = _ARRAY.findall(rest.partition("operand_layout_constraints=")[2])
+            *batch, queries, width = (int(size) for size in shapes[2][1].split(","))
+            keys = int(shapes[3][1].split(",")[-2])
+            total += products[kernel[1]] * 2.0 * np.prod(batch) * queries * keys * max(width, LANES)
     return float(total)
 
 
@@ -398,7 +400,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--topologies", type=_names(), default=["v5e:2x2", "v5e:16x16", "v5p:2x2x1"])
     parser.add_argument("--sizes", type=_names(SIZES), default=["8M", "35M", "150M", "650M"])
-    parser.add_argument("--fusions", type=_names(FUSION_KINDS), default=list(FUSION_KINDS))
+    parser.add_argument("--fusions", type=_names(FUSION_METHODS), default=list(FUSION_METHODS))
     parser.add_argument("--steps", type=_names(STEPS), default=list(STEPS))
     parser.add_argument("--rows", type=int, default=4, help="rows of the grid on each chip")
     parser.add_argument("--length", type=int, default=1024, help="slots of a row")

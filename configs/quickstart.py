@@ -8,8 +8,8 @@ Cost: a few minutes on 2 CPU cores. The README has the table that the commands p
     python -m experiments.train --config=configs/quickstart.py --workdir=runs/quickstart/model
     python -m experiments.evaluate --workdir=runs/quickstart/model
 
-Arguments: fusion=local|global; steps=N; seed=N; records=DIR; shuffle_labels=True trains a control, which must end at
-chance.
+Arguments: fusion=local|global or another of `bihf_jax.models.FUSION_METHODS`; steps=N; seed=N; records=DIR;
+shuffle_labels=True trains a control, which must end at chance.
 """
 
 from ml_collections import ConfigDict
@@ -38,7 +38,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.encoder.stages = 2
     config.encoder.plm = {"layers": 2, "width": 64, "heads": 4, "dropout": 0.1}
     config.encoder.structure = {"scalar_width": 64, "vector_width": 16, "neighbours": 16, "message_gvps": 2}
-    config.encoder.fusion = {"kind": arg.fusion, "width": 64, "heads": 4}
+    config.encoder.fusion = {"name": arg.fusion, "width": 64, "heads": 4}
     config.encoder.representation_width = 64
     config.head = {"hidden_width": 64}
 

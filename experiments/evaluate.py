@@ -66,7 +66,14 @@ def evaluate(
         for name, baseline in fitted.items():
             predictions[split][name] = from_examples(examples, baselines.score_examples(baseline, examples))
     scores = report.build_scores(predictions)
-    scores["run"] = {"workdir": str(workdir), "checkpoint": checkpoint, "step": model.step, "records": str(records)}
+    scores["run"] = {
+        "workdir": str(workdir),
+        "checkpoint": checkpoint,
+        "step": model.step,
+        "records": str(records),
+        "parameters": model.num_parameters,
+        "training_seconds": sum(row["seconds"] for row in read_rows(workdir) if row["kind"] == "train"),
+    }
     _write(workdir, scores, predictions)
     return scores
 

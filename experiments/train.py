@@ -1,6 +1,7 @@
 """Trains a model: `python -m experiments.train --config=configs/quickstart.py --workdir=DIR`.
 
-The same command goes on with a run that was stopped. SIGTERM saves and exits with status 143.
+The same command goes on with a run that was stopped. SIGTERM saves and exits with status 143. With `--profile=5` it
+traces five steps of a fresh model instead and prints where their time goes.
 """
 
 import logging
@@ -13,11 +14,13 @@ from bihf_jax.configuration import ConfigError
 from bihf_jax.data.records import RecordError
 from bihf_jax.training.checkpoints import CheckpointError
 from bihf_jax.training.loop import Interrupted, NonFiniteLossError, train
+from bihf_jax.training.profile import markdown, profile_training
 from experiments import logs
 
 _LOGGER = logging.getLogger("bihf_jax.train")
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config document, e.g. configs/quickstart.py:fusion=global")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: config, checkpoints, metrics.jsonl, TensorBoard")
+_PROFILE = flags.DEFINE_integer("profile", 0, "Instead of training, trace this many steps and say where time goes")
 flags.mark_flags_as_required(["config", "workdir"])
 
 _STATUS_OF_SIGTERM = 143  # 128 + 15: a job that goes on after a full run must not take this for one
@@ -28,7 +31,10 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     try:
-        train(_CONFIG.value, _WORKDIR.value)
+        if _PROFILE.value:
+            print(markdown(profile_training(_CONFIG.value, _WORKDIR.value, _PROFILE.value)))
+        else:
+            train(_CONFIG.value, _WORKDIR.value)
     except Interrupted as stop:
         _LOGGER.info("%s", stop)
         sys.exit(_STATUS_OF_SIGTERM)

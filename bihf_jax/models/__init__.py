@@ -4,6 +4,7 @@ Public names: the configs, `FusedEncoder` (with `EncoderOutput`) and `ResidueMod
 """
 
 from bihf_jax.models.config import (
+    FUSION_METHODS,
     PLM_SIZES,
     EncoderConfig,
     FusionConfig,
@@ -16,6 +17,7 @@ from bihf_jax.models.heads import ResidueHead, ResidueModel
 from bihf_jax.models.plm import ProteinLanguageModel
 
 __all__ = [
+    "FUSION_METHODS",
     "PLM_SIZES",
     "EncoderConfig",
     "EncoderOutput",

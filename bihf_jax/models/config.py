@@ -7,7 +7,10 @@ from typing import ClassVar
 from bihf_jax.data import alphabet
 from bihf_jax.data.example import BACKBONE_ATOMS, MAX_NEIGHBOURS
 
-FUSION_KINDS = ("local", "global")
+FUSION_KINDS = ("none", "linear", "local", "global", "cross", "token")
+FUSION_DIRECTIONS = ("both", "to_sequence", "to_structure")
+FUSION_SCHEDULES = ("every_stage", "last_stage", "serial")
+SIDES = ("sequence", "structure")
 ATTENTION_KINDS = ("auto", "blockwise", "splash", "dense")
 DTYPES = ("float32", "bfloat16")
 
@@ -159,27 +162,75 @@ class GVPConfig:
 
 @dataclasses.dataclass(frozen=True)
 class FusionConfig:
-    """How the two sides exchange information after a stage (arXiv 2504.04770).
+    """How the two sides exchange information (arXiv 2504.04770); `FUSION_METHODS` has the methods by name.
 
     Attributes:
-      kind: "local" (a gate at each slot) or "global" (self-attention over the slots of a protein).
+      kind: "local" (a gate at each slot), "global" (self-attention over the slots of a protein), "linear" (the other
+        side's features as they are), "cross" (self-attention over both sides' slots as separate tokens), "token" (one
+        token a protein) or "none".
+      direction: Which sides receive updates: "both", "to_sequence" or "to_structure".
+      schedule: When: after "every_stage", after the "last_stage" only, or "serial", where the whole pLM runs first,
+        then one exchange, then the whole structure side.
+      output: Sides that make the representation, "both", "sequence" or "structure". A side that reaches neither the
+        representation nor the other side is not run.
       width: Channels of the shared space both sides are projected into.
-      heads: Attention heads of "global"; "local" has none and does not read it.
+      heads: Attention heads of "global", "cross" and "token"; the others have none and do not read it.
       dropout: Share of the fused features that is dropped in training before they update the sides.
     """
 
     kind: str = "local"
+    direction: str = "both"
+    schedule: str = "every_stage"
+    output: str = "both"
     width: int = 128
     heads: int = 8
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        _check("FusionConfig.kind", self.kind, self.kind in FUSION_KINDS, ", ".join(FUSION_KINDS), "Choose one.")
+        for name, allowed in (
+            ("kind", FUSION_KINDS),
+            ("direction", FUSION_DIRECTIONS),
+            ("schedule", FUSION_SCHEDULES),
+            ("output", ("both", *SIDES)),
+        ):
+            value = getattr(self, name)
+            _check(f"FusionConfig.{name}", value, value in allowed, ", ".join(allowed), "Choose one.")
         _check_positive(self, "width", "heads")
         _check_rates(self, "dropout")
-        if self.kind == "global":
+        if self.kind in ("global", "cross", "token"):
             allowed = f"multiples of heads = {self.heads}"
             _check("FusionConfig.width", self.width, self.width % self.heads == 0, allowed, "Change width or heads.")
+        if self.schedule == "serial" and self.kind != "none":
+            fix = "The sequence side has finished when the exchange happens."
+            _check("FusionConfig.direction", self.direction, self.direction == "to_structure", "to_structure", fix)
+        if self.kind != "none" and self.output != "both":
+            allowed = f"both, to_{self.output}"
+            valid = self.direction in ("both", f"to_{self.output}")
+            fix = f"With output {self.output!r} nothing reads the side that is updated."
+            _check("FusionConfig.direction", self.direction, valid, allowed, fix)
+
+    @classmethod
+    def named(cls, name: str, **changes: object) -> "FusionConfig":
+        """The config of a method, e.g. `FusionConfig.named("serial", width=64)`."""
+        _check("fusion method", name, name in FUSION_METHODS, ", ".join(FUSION_METHODS), "Use one of these names.")
+        return dataclasses.replace(FUSION_METHODS[name], **changes)
+
+
+# The two forms of the paper, then what they are compared with. Serial, parallel and cross as in Zhang et al. 2023
+# (arXiv 2303.06275): the pLM's output as the graph's input; both outputs side by side; attention over both outputs.
+FUSION_METHODS: dict[str, FusionConfig] = {
+    "local": FusionConfig(kind="local"),
+    "global": FusionConfig(kind="global"),
+    "serial": FusionConfig(kind="linear", direction="to_structure", schedule="serial"),
+    "parallel": FusionConfig(kind="none"),
+    "cross": FusionConfig(kind="cross", schedule="last_stage"),
+    "token": FusionConfig(kind="token"),
+    "sequence_only": FusionConfig(kind="none", output="sequence"),
+    "structure_only": FusionConfig(kind="none", output="structure"),
+    "local_to_sequence": FusionConfig(kind="local", direction="to_sequence"),
+    "local_to_structure": FusionConfig(kind="local", direction="to_structure"),
+    "local_last_stage": FusionConfig(kind="local", schedule="last_stage"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,9 +240,10 @@ class EncoderConfig:
     Attributes:
       plm: The sequence side. Its blocks are split into `stages` consecutive groups, as equal as possible.
       structure: The structure side; its class names the encoder (`structure.STRUCTURE_ENCODERS`).
-      fusion: What happens after each stage.
-      stages: Number of exchanges, at most the number of pLM blocks.
+      fusion: What the sides exchange, and when.
+      stages: Parts that each side is run in, with an exchange after each; at most the number of pLM blocks.
       representation_width: Channels of the merged representation.
+      residue_masking: Share of the residue types that is hidden in training, from both sides: their tokens are <mask>.
       dropout: Share of the merged representation that is dropped in training.
       dtype: Compute type, "float32" or "bfloat16" (half the memory on accelerators, slower on CPU). Parameters,
         softmax, norms and geometry are float32 in both.
@@ -203,13 +255,14 @@ class EncoderConfig:
     fusion: FusionConfig = dataclasses.field(default_factory=FusionConfig)
     stages: int = 3
     representation_width: int = 128
+    residue_masking: float = 0.0
     dropout: float = 0.1
     dtype: str = "float32"
     attention: str = "auto"
 
     def __post_init__(self) -> None:
         _check_positive(self, "stages", "representation_width")
-        _check_rates(self, "dropout")
+        _check_rates(self, "dropout", "residue_masking")
         _check(
             "EncoderConfig.stages",
             self.stages,
@@ -232,6 +285,30 @@ class EncoderConfig:
         size, longer = divmod(self.plm.layers, self.stages)
         starts = [stage * size + min(stage, longer) for stage in range(self.stages + 1)]
         return tuple(range(start, stop) for start, stop in itertools.pairwise(starts))
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The sides that are run: what the representation is made of, and what it hears."""
+        fusion = self.fusion
+        heard = {"both": SIDES, "to_sequence": SIDES[1:], "to_structure": SIDES[:1]}[fusion.direction]
+        if fusion.output == "both":
+            return SIDES
+        return tuple(side for side in SIDES if side == fusion.output or (fusion.kind != "none" and side in heard))
+
+    @property
+    def schedule(self) -> tuple[tuple[str, int], ...]:
+        """What runs in which order: ("sequence" | "structure" | "exchange", stage from 0)."""
+        stages, last = range(self.stages), self.stages - 1
+        if self.fusion.schedule == "serial":
+            order = [*(("sequence", stage) for stage in stages), ("exchange", 0)]
+            order += [("structure", stage) for stage in stages]
+        else:
+            exchanges = stages if self.fusion.schedule == "every_stage" else (last,)
+            order = []
+            for stage in stages:
+                order += [("sequence", stage), ("structure", stage)] + [("exchange", stage)] * (stage in exchanges)
+        run = {*self.sides} if self.fusion.kind == "none" else {*self.sides, "exchange"}
+        return tuple(part for part in order if part[0] in run)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from bihf_jax.data import alphabet
+
 Array = jax.Array
 
 
@@ -37,10 +39,33 @@ class Dropout(nn.Module):
         shape = list(x.shape)
         for axis in self.shared_axes:
             shape[axis] = 1
-        step_key = self.make_rng("dropout")
-        keys = jax.vmap(lambda row: jax.random.fold_in(step_key, row))(row_id)
-        keep = jax.vmap(lambda key: _keep_mask(key, tuple(shape[1:]), 1.0 - self.rate))(keys)
+        keep = _keep_rows(self.make_rng("dropout"), row_id, tuple(shape[1:]), 1.0 - self.rate)
         return jnp.where(keep, x / (1.0 - self.rate), jnp.zeros_like(x))
+
+
+class ResidueMasking(nn.Module):
+    """Hides residue types: a share of the residues' tokens becomes <mask> in training, special tokens never.
+
+    Attributes:
+      rate: Share hidden, 0 <= rate < 1.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, tokens: Array, row_id: Array | None) -> Array:
+        """Tokens [R, L] int32 and row ids as in `Dropout` -> tokens [R, L]."""
+        if row_id is None or self.rate == 0.0:
+            return tokens
+        keep = _keep_rows(self.make_rng("dropout"), row_id, tokens.shape[1:], 1.0 - self.rate)
+        special = jnp.isin(tokens, jnp.asarray((alphabet.CLS, alphabet.PAD, alphabet.EOS)))
+        return jnp.where(keep | special, tokens, alphabet.MASK)
+
+
+def _keep_rows(step_key: Array, row_id: Array, shape: tuple[int, ...], probability: float) -> Array:
+    """`_keep_mask` of each row, from a key of its own: [R, *shape]."""
+    keys = jax.vmap(lambda row: jax.random.fold_in(step_key, row))(row_id)
+    return jax.vmap(lambda key: _keep_mask(key, shape, probability))(keys)
 
 
 def _keep_mask(key: Array, shape: tuple[int, ...], probability: float) -> Array:

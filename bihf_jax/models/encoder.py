@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.models.config import EncoderConfig
-from bihf_jax.models.dropout import Dropout
+from bihf_jax.models.dropout import Dropout, ResidueMasking
 from bihf_jax.models.fusion import FUSIONS, SlotMasks
 from bihf_jax.models.plm import ProteinLanguageModel, layer_norm
 from bihf_jax.models.structure import STRUCTURE_ENCODERS
@@ -17,11 +17,14 @@ Array = jax.Array
 
 
 class EncoderOutput(NamedTuple):
-    """Features of every slot; zeros where the side (for `representation`, both sides) is absent."""
+    """Features of every slot; zeros where the side (for `representation`, both sides) is absent.
+
+    A side that the config does not run (`EncoderConfig.sides`) is None.
+    """
 
     representation: Array  # [R, L, representation_width] both sides merged
-    sequence: Array  # [R, L, pLM width] after the pLM's last LayerNorm
-    structure: Array  # [R, L, structure width] invariant features
+    sequence: Array | None  # [R, L, pLM width] after the pLM's last LayerNorm
+    structure: Array | None  # [R, L, structure width] invariant features
     intermediates: dict[str, Array]  # by stage and name, e.g. "stage1/gate"
 
 
@@ -39,11 +42,14 @@ class FusedEncoder(nn.Module):
         self.dtype = jnp.dtype(config.dtype)
         self.plm = ProteinLanguageModel(config.plm, self.dtype, config.attention)
         self.structure = STRUCTURE_ENCODERS[config.structure.name](config.structure, config.stages, self.dtype)
-        fusion = FUSIONS[config.fusion.kind]
-        self.fusions = [fusion(config.fusion, self.dtype, config.attention) for _ in range(config.stages)]
+        exchanges = config.stages if config.fusion.kind != "none" else 0
+        self.fusions = [
+            FUSIONS[config.fusion.kind](config.fusion, self.dtype, config.attention) for _ in range(exchanges)
+        ]
         self.structure_norm = layer_norm(None, self.dtype)
         self.merge_dense = nn.Dense(config.representation_width, dtype=self.dtype)
         self.dropout = Dropout(config.dropout)
+        self.residue_masking = ResidueMasking(config.residue_masking)
 
     def __call__(self, batch: ProteinBatch, row_id: Array | None = None) -> EncoderOutput:
         """Encodes a residue grid.
@@ -55,26 +61,41 @@ class FusedEncoder(nn.Module):
         Returns:
           EncoderOutput in the compute dtype.
         """
-        masks = SlotMasks(batch.sequence_mask, batch.structure_mask, batch.protein_segment)
-        sequence = self.plm.embed(batch.tokens, batch.chain_segment, batch.sequence_mask)  # [R, L, Cs]
-        structure = self.structure.embed(batch)  # scalars [R, L, Cg] and what else the encoder has
+        sides, layers = self.config.sides, self.config.plm_layers_of_stage
+        batch = batch._replace(tokens=self.residue_masking(batch.tokens, row_id))
+        masks = SlotMasks.of(batch)
+        sequence = structure = carry = None
+        if "sequence" in sides:
+            sequence = self.plm.embed(batch.tokens, batch.chain_segment, batch.sequence_mask)  # [R, L, Cs]
+        if "structure" in sides:
+            structure = self.structure.embed(batch)  # scalars [R, L, Cg] and what else the encoder has
         intermediates = {}
-        for stage, layers in enumerate(self.config.plm_layers_of_stage):
-            for layer in layers:
-                sequence = self.plm.block(layer, sequence, batch.chain_segment, batch.sequence_mask, row_id)
-            structure = self.structure.stage(stage, structure, row_id)
-            fused = self.fusions[stage](sequence, self.structure.scalars(structure), masks, row_id)
-            sequence = sequence + fused.sequence_update
-            structure = self.structure.add_scalars(structure, fused.structure_update)
-            intermediates |= {f"stage{stage + 1}/{name}": value for name, value in fused.intermediates.items()}
-        return self._merge(self.plm.finish(sequence), self.structure.scalars(structure), masks, intermediates, row_id)
+        for part, stage in self.config.schedule:
+            if part == "sequence":
+                for layer in layers[stage]:
+                    sequence = self.plm.block(layer, sequence, batch.chain_segment, batch.sequence_mask, row_id)
+            elif part == "structure":
+                structure = self.structure.stage(stage, structure, row_id)
+            else:
+                fused = self.fusions[stage](sequence, self.structure.scalars(structure), masks, carry, row_id)
+                sequence = sequence + fused.sequence_update
+                structure = self.structure.add_scalars(structure, fused.structure_update)
+                carry = fused.carry
+                intermediates |= {f"stage{stage + 1}/{name}": value for name, value in fused.intermediates.items()}
+        if sequence is not None:
+            sequence = jnp.where(masks.sequence[..., None], self.plm.finish(sequence), 0)
+        if structure is not None:
+            structure = self.structure.scalars(structure)
+        representation = self._merge(sequence, structure, masks, row_id)
+        return EncoderOutput(representation, sequence, structure, intermediates)
 
-    def _merge(
-        self, sequence: Array, structure: Array, masks: SlotMasks, intermediates: dict[str, Array], row_id: Array | None
-    ) -> EncoderOutput:
-        """Dense of the two normalised sides, each zero where it is absent."""
-        sequence = jnp.where(masks.sequence[..., None], sequence, 0)  # the pLM's last LayerNorm is its normalisation
-        normed_structure = jnp.where(masks.structure[..., None], self.structure_norm(structure), 0)
-        representation = self.merge_dense(jnp.concatenate([sequence, normed_structure], axis=-1))  # [R, L, C]
+    def _merge(self, sequence: Array | None, structure: Array | None, masks: SlotMasks, row_id: Array | None) -> Array:
+        """Dense of the normalised sides that make the representation, each zero where it is absent: [R, L, C]."""
+        output, parts = self.config.fusion.output, []
+        if output != "structure":
+            parts.append(sequence)  # the pLM's last LayerNorm is its normalisation
+        if output != "sequence":
+            parts.append(jnp.where(masks.structure[..., None], self.structure_norm(structure), 0))
+        representation = self.merge_dense(jnp.concatenate(parts, axis=-1))
         representation = jnp.where(masks.any_side[..., None], representation, 0)
-        return EncoderOutput(self.dropout(representation, row_id), sequence, structure, intermediates)
+        return self.dropout(representation, row_id)

@@ -1,4 +1,4 @@
-"""PNG pictures of a run: loss curves over the steps, precision-recall curves of a split.
+"""PNG pictures: loss curves over the steps, precision-recall curves of a split, methods side by side.
 
 Colours are those of Okabe and Ito (2008), told apart by colour-blind readers, and every line has its own dash too.
 """
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bihf_jax.tasks import metrics
+from bihf_jax.tasks.comparison import Comparison
 from bihf_jax.tasks.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -85,6 +86,36 @@ def plot_precision_recall(
     axes.axhline(rate, color=_GREY, linestyle=(0, (2, 2)), linewidth=1.3, label=f"positive rate {rate:.3f}")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)  # a good curve fills every corner
+    _save(figure, path, title)
+
+
+def plot_comparison(
+    comparison: Comparison, references: Mapping[str, float], path: str | os.PathLike[str], title: str = ""
+) -> None:
+    """Methods side by side: each seed a dot, the mean with its interval a bar; writes a PNG.
+
+    Args:
+      comparison: of `comparison.compare`.
+      references: name -> AUC-PR, drawn as vertical lines (the trivial baselines).
+      path: of the PNG.
+      title: above the picture.
+    """
+    rows = comparison.rows[::-1]  # the first on top
+    figure = _new_figure(7.0, 1.6 + 0.42 * len(rows))
+    axes = figure.subplots()
+    for place, row in enumerate(rows):
+        colour = _ORANGE if row.method == comparison.best_baseline else _BLUE
+        interval = row.interval
+        if interval.low is not None:
+            axes.plot([interval.low, interval.high], [place, place], color=colour, linewidth=5, alpha=0.3)
+        axes.plot(row.values, [place] * len(row.values), color=colour, marker="o", linestyle="none", markersize=5)
+        axes.plot(interval.value, place, color=colour, marker="|", markersize=18, markeredgewidth=2.2)
+    for (name, value), (_, dash) in zip(references.items(), _LINES, strict=False):
+        axes.axvline(value, color=_GREY, linestyle=dash, linewidth=1.3, label=f"{name.replace('_', ' ')} {value:.3f}")
+    axes.set_yticks(range(len(rows)), [row.method.replace("_", " ") for row in rows])
+    axes.set(xlabel="AUC-PR: seeds (dots), mean (bar) and its 95 % interval over complexes", xlim=(0, None))
+    if references:
+        figure.legend(loc="outside lower center", ncols=2, frameon=False)
     _save(figure, path, title)
 
 

@@ -11,7 +11,7 @@ import flax.linen as nn
 
 from bihf_jax.configuration import ConfigError, build
 from bihf_jax.data.plan import GridShape
-from bihf_jax.models.config import EncoderConfig, HeadConfig, PLMConfig
+from bihf_jax.models.config import EncoderConfig, FusionConfig, HeadConfig, PLMConfig
 from bihf_jax.models.heads import ResidueModel
 from bihf_jax.tasks import Task, make_task
 from bihf_jax.training.optimizer import OptimizerConfig, learning_rate_schedule
@@ -105,15 +105,17 @@ def experiment_config(values: Mapping[str, Any]) -> ExperimentConfig:
 
     Args:
       values: nested settings, e.g. an `ml_collections.ConfigDict`; `encoder.plm.name` may name a published size of
-        ESM-2, whose other settings then are changes to it.
+        ESM-2 and `encoder.fusion.name` a fusion method, whose other settings then are changes to it.
 
     Raises:
       ConfigError: names the key, the value and what is allowed.
     """
     values = _plain(values)
     encoder = values.get("encoder")
-    if isinstance(encoder, dict) and isinstance(encoder.get("plm"), dict) and "name" in encoder["plm"]:
-        encoder["plm"] = _named_plm(encoder["plm"])
+    if isinstance(encoder, dict):
+        for part, config_class in (("plm", PLMConfig), ("fusion", FusionConfig)):
+            if isinstance(encoder.get(part), dict) and "name" in encoder[part]:
+                encoder[part] = _named(config_class, encoder[part], f"config.encoder.{part}")
     config = build(ExperimentConfig, values)
     task = config.make_task()
     if config.encoder.structure.neighbours > config.data.neighbours:
@@ -124,13 +126,14 @@ def experiment_config(values: Mapping[str, Any]) -> ExperimentConfig:
     return dataclasses.replace(config, head=dataclasses.replace(config.head, num_outputs=task.num_outputs))
 
 
-def _named_plm(values: Mapping[str, Any]) -> PLMConfig:
+def _named(config_class: type[PLMConfig] | type[FusionConfig], values: Mapping[str, Any], path: str) -> Any:
+    """The config that goes by `values["name"]`, with the other values changed."""
     changes = dict(values)
     name = changes.pop("name")
     try:
-        return PLMConfig.named(name, **changes)
+        return config_class.named(name, **changes)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"config.encoder.plm: {error}") from error
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _plain(values: Any) -> Any:

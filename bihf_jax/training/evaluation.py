@@ -96,6 +96,11 @@ class TrainedModel:
             step, params = checkpoints.restore_params(template, which=which)
         return cls(config, step, params)
 
+    @property
+    def num_parameters(self) -> int:
+        """Of one copy."""
+        return sum(int(np.prod(leaf.shape[1:])) for leaf in jax.tree.leaves(self.params))
+
     def score(self, records: Records) -> list[np.ndarray]:
         """Scores per record, each [slots] float32."""
         return self._scorer.score(self.params, records)[0]

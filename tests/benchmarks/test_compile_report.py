@@ -14,7 +14,7 @@ import pytest
 from benchmarks import compile_report
 from benchmarks.compile_report import Case, Report
 from bihf_jax.models import EncoderConfig, FusionConfig, GVPConfig, PLMConfig
-from bihf_jax.models.config import FUSION_KINDS
+from bihf_jax.models.config import FUSION_METHODS
 from tests.training.small_run import REPOSITORY
 
 CASE = Case("v5e:2x2", "8M", "local", "train", rows=1, length=256)
@@ -55,9 +55,9 @@ backend_config={"known_trip_count":{"n":"3"}}
   %ar = (f32[16,16]{1,0:T(8,128)}, /*index=1*/bf16[3]{0:T(128)}) all-reduce(%a, %a), channel_id=1
   %ags = (f32[2]{0:T(128)}, f32[8]{0:T(128)}) all-gather-start(%a), channel_id=2
   %agd = f32[8]{0:T(128)} all-gather-done(%ags)
-  %splash_mha_fwd_segmented_residuals.1 = (f32[4,512,128]{2,1,0}, f32[4,512,128]{2,1,0}, f32[4,512,16]{2,1,0}, \
-bf16[4,20,1024,16]{3,2,1,0:T(8,128)(2,1)}, f32[4,20,1024,128]{3,2,1,0}) custom-call(%a), \
-custom_call_target="tpu_custom_call"
+  %splash_mha_fwd_segmented_residuals.1 = (f32[4,512,16]{2,1,0}, bf16[4,20,512,16]{3,2,1,0:T(8,128)(2,1)}) \
+custom-call(%a, %a, %a, %a), custom_call_target="tpu_custom_call", operand_layout_constraints={s8[1,1,2]{2,1,0}, \
+s8[1,1,2]{2,1,0}, bf16[4,20,512,16]{3,2,1,0}, bf16[4,20,1024,16]{3,2,1,0}, bf16[4,20,1024,16]{3,2,1,0}}
   ROOT %copy.3 = f32[8]{0:T(128)} copy(%a), backend_config={"estimated_cycles":"7"}
 }
 """
@@ -75,7 +75,7 @@ def test_collectives_are_counted_once_with_the_bytes_of_their_results():
 
 def test_attention_kernels_count_their_products():
     """The forward kernel multiplies twice a head, 16 channels padded to 128."""
-    assert compile_report.attention_kernel_flops(HLO) == 2 * 2 * 4 * 20 * 1024**2 * 128
+    assert compile_report.attention_kernel_flops(HLO) == 2 * 2 * 4 * 20 * 512 * 1024 * 128
 
 
 def test_product_flops_of_known_products():
@@ -146,7 +146,7 @@ def smallest(fusion: str) -> EncoderConfig:
     return EncoderConfig(
         plm=PLMConfig(layers=1, width=32, heads=2, remat=True),
         structure=GVPConfig(scalar_width=16, vector_width=4, neighbours=4, message_gvps=1, remat=True),
-        fusion=FusionConfig(kind=fusion, width=32, heads=2),
+        fusion=FusionConfig.named(fusion, width=32, heads=2),
         stages=1,
         representation_width=32,
         dtype="bfloat16",
@@ -155,7 +155,7 @@ def smallest(fusion: str) -> EncoderConfig:
 
 def compile_smallest() -> None:
     """Compiles both steps of the smallest model with each fusion and prints the reports: the process of the test."""
-    for fusion in FUSION_KINDS:
+    for fusion in FUSION_METHODS:
         for step in compile_report.STEPS:
             case = dataclasses.replace(CASE, fusion=fusion, step=step)
             print(compile_report.compile_case(case, smallest(fusion)).to_json(), flush=True)
@@ -172,7 +172,7 @@ def test_every_fusion_compiles_for_a_tpu():
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     reports = [Report.from_json(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    expected = list(itertools.product(FUSION_KINDS, compile_report.STEPS))
+    expected = list(itertools.product(FUSION_METHODS, compile_report.STEPS))
     assert [(report.case.fusion, report.case.step) for report in reports] == expected
     for report in reports:
         gradient_bytes = 4 * report.parameters

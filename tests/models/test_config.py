@@ -14,11 +14,17 @@ from bihf_jax.models.config import EncoderConfig, FusionConfig, GVPConfig, HeadC
         (lambda: GVPConfig(neighbours=64), "GVPConfig.neighbours is 64; allowed: 1 to 32"),
         (lambda: GVPConfig(message_gvps=4), "GVPConfig.message_gvps is 4; allowed: 1, 2, 3"),
         (lambda: GVPConfig(extra_distances=(("CB", "CD"),)), "allowed: pairs of N, CA, C, O, CB"),
-        (lambda: FusionConfig(kind="mean"), "FusionConfig.kind is 'mean'; allowed: local, global"),
+        (lambda: FusionConfig(kind="mean"), "FusionConfig.kind is 'mean'; allowed: none, linear, local, global"),
         (
             lambda: FusionConfig(kind="global", width=30, heads=8),
             "FusionConfig.width is 30; allowed: multiples of heads",
         ),
+        (lambda: FusionConfig(schedule="serial"), "FusionConfig.direction is 'both'; allowed: to_structure"),
+        (
+            lambda: FusionConfig(output="sequence", direction="to_structure"),
+            "FusionConfig.direction is 'to_structure'; allowed: both, to_sequence",
+        ),
+        (lambda: FusionConfig.named("late"), "fusion method is 'late'; allowed: local, global, serial"),
         (lambda: EncoderConfig(stages=7), "EncoderConfig.stages is 7; allowed: 1 to 6"),
         (lambda: EncoderConfig(dtype="float16"), "EncoderConfig.dtype is 'float16'; allowed: float32, bfloat16"),
         (lambda: EncoderConfig(attention="flash"), "EncoderConfig.attention is 'flash'; allowed: auto"),
@@ -38,3 +44,21 @@ def test_blocks_are_split_into_consecutive_groups(layers, stages):
     assert [layer for group in groups for layer in group] == list(range(layers))
     assert len(groups) == stages
     assert max(map(len, groups)) - min(map(len, groups)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("method", "order"),
+    [
+        ("local", "S0 G0 X0 S1 G1 X1"),
+        ("local_last_stage", "S0 G0 S1 G1 X1"),
+        ("serial", "S0 S1 X0 G0 G1"),
+        ("parallel", "S0 G0 S1 G1"),
+        ("sequence_only", "S0 S1"),
+        ("structure_only", "G0 G1"),
+    ],
+)
+def test_what_runs_in_which_order(method, order):
+    """S: part of the sequence side, G: of the structure side (graph), X: exchange; sides that nothing reads are out."""
+    letters = {"sequence": "S", "structure": "G", "exchange": "X"}
+    schedule = EncoderConfig(fusion=FusionConfig.named(method), stages=2).schedule
+    assert " ".join(f"{letters[part]}{stage}" for part, stage in schedule) == order

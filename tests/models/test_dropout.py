@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bihf_jax.models.dropout import Dropout
+from bihf_jax.data import alphabet
+from bihf_jax.models.dropout import Dropout, ResidueMasking
 
 
 def drop(x, row_id, seed=0, **options):
@@ -40,3 +41,18 @@ def test_shared_axes_drop_whole_vectors():
     assert np.all(kept == kept[:, :, :1])
     assert 0 < kept[:, :, 0].mean() < 1
     assert np.any(kept[..., 0] != kept[..., 1])
+
+
+def test_residue_masking_hides_residues_only():
+    """About the share of the residues becomes <mask>, by row id; special tokens stay, and evaluation hides nothing."""
+    masking = ResidueMasking(0.15)
+    tokens = jnp.tile(jnp.asarray([alphabet.CLS, *[5] * 500, alphabet.EOS, *[alphabet.PAD] * 10]), (4, 1))
+    row_id = jnp.asarray([3, 8, 3, 9])
+    masked = np.asarray(masking.apply({}, tokens, row_id, rngs={"dropout": jax.random.key(0)}))
+    hidden = masked == alphabet.MASK
+    assert not hidden[:, [0, *range(501, 512)]].any()
+    np.testing.assert_array_equal(masked[~hidden], np.asarray(tokens)[~hidden])
+    assert abs(hidden[:, 1:501].mean() - 0.15) < 0.03
+    np.testing.assert_array_equal(hidden[0], hidden[2])
+    assert (hidden[0] != hidden[1]).any()
+    np.testing.assert_array_equal(masking.apply({}, tokens, None), tokens)

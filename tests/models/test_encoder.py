@@ -1,4 +1,4 @@
-"""Tests of `bihf_jax.models.encoder` and `heads`: the properties of the whole model, for local and global fusion."""
+"""Tests of `bihf_jax.models.encoder` and `heads`: the properties of the whole model, for every fusion method."""
 
 import dataclasses
 import functools
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bihf_jax.models import (
+    FUSION_METHODS,
     EncoderConfig,
     FusedEncoder,
     FusionConfig,
@@ -21,7 +22,8 @@ from bihf_jax.models import (
 from tests.models.batches import noise_where_masked, pack, quick_jit, random_protein, random_rotation, transform
 
 LENGTH = 48
-KINDS = ("local", "global")
+FORMS = ("local", "global")
+METHODS = tuple(FUSION_METHODS)
 
 
 # The softmax over keys does not see a bias of the keys, and nothing reads the vectors of the last graph layer.
@@ -31,11 +33,11 @@ WITHOUT_GRADIENT = (
 )
 
 
-def small_config(kind, **changes):
+def small_config(method, **changes):
     config = EncoderConfig(
         plm=PLMConfig(layers=2, width=16, heads=2),
         structure=GVPConfig(scalar_width=12, vector_width=4, edge_scalar_width=8, neighbours=6),
-        fusion=FusionConfig(kind=kind, width=16, heads=2),
+        fusion=FusionConfig.named(method, width=16, heads=2),
         stages=2,
         representation_width=12,
     )
@@ -67,34 +69,45 @@ def random_variables(module, batch):
 
 
 @functools.cache
-def compiled(kind, dtype="float32"):
+def compiled(method, dtype="float32"):
     """Random variables of the small encoder, and its jitted evaluation (one compilation for all tests)."""
-    encoder = FusedEncoder(small_config(kind, dtype=dtype))
+    encoder = FusedEncoder(small_config(method, dtype=dtype))
     variables = random_variables(encoder, packed())
     return variables, quick_jit(functools.partial(encoder.apply, variables))
 
 
 def outputs(output):
-    return output.representation, output.sequence, output.structure
+    """By name, of the sides that are run."""
+    named = {name: getattr(output, name) for name in ("representation", "sequence", "structure")}
+    return {name: values for name, values in named.items() if values is not None}
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_motions_change_nothing_and_a_mirror_image_does(kind):
-    """Rotation and translation change no output by 1e-4; a mirror image changes every kind of output."""
-    _, encode = compiled(kind)
-    plain = encode(packed())
-    moved = encode(transform(packed(), random_rotation(4), np.asarray([40.0, -25.0, 10.0])))
-    mirrored = encode(transform(packed(), np.diag([1.0, -1.0, 1.0]).astype(np.float32), np.zeros(3)))
-    for before, after, mirror in zip(outputs(plain), outputs(moved), outputs(mirrored), strict=True):
-        np.testing.assert_allclose(after, before, atol=1e-4)
-        assert np.abs(mirror - before).max() > 1e-2
+def hears(method, side):
+    """Whether a side receives updates from the other."""
+    fusion = FUSION_METHODS[method]
+    return fusion.kind != "none" and fusion.direction in ("both", f"to_{side}")
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 0.1)])
-@pytest.mark.parametrize("kind", KINDS)
-def test_company_row_and_position_do_not_matter(kind, dtype, tolerance):
+@pytest.mark.parametrize("method", METHODS)
+def test_motions_change_nothing_and_a_mirror_image_does(method):
+    """Rotation and translation change no output by 1e-4; a mirror image changes every output that hears structure."""
+    _, encode = compiled(method)
+    plain = outputs(encode(packed()))
+    moved = outputs(encode(transform(packed(), random_rotation(4), np.asarray([40.0, -25.0, 10.0]))))
+    mirrored = outputs(encode(transform(packed(), np.diag([1.0, -1.0, 1.0]).astype(np.float32), np.zeros(3))))
+    for name, before in plain.items():
+        np.testing.assert_allclose(moved[name], before, atol=1e-4)
+        sees = {"structure": True, "sequence": hears(method, "sequence"), "representation": "structure" in plain}[name]
+        assert (np.abs(mirrored[name] - before).max() > 1e-2) == sees
+
+
+@pytest.mark.parametrize(
+    ("method", "dtype", "tolerance"),
+    [*((method, "float32", 1e-5) for method in METHODS), *((form, "bfloat16", 0.1) for form in FORMS)],
+)
+def test_company_row_and_position_do_not_matter(method, dtype, tolerance):
     """A protein alone, behind others, in the other row and at another position has the same output."""
-    _, encode = compiled(kind, dtype)
+    _, encode = compiled(method, dtype)
     first, second, third = proteins()
     alone = encode(pack([[second], []], LENGTH))
     start, slots = first.slots, second.slots
@@ -103,44 +116,54 @@ def test_company_row_and_position_do_not_matter(kind, dtype, tolerance):
         (pack([[third], [second, first]], LENGTH), 1, 0),
         (pack([[], [second]], LENGTH, offset=LENGTH - slots), 1, LENGTH - slots),
     ):
-        packed_output = encode(batch)
-        for expected, other in zip(outputs(alone), outputs(packed_output), strict=True):
-            expected, other = np.asarray(expected, np.float32)[0, :slots], np.asarray(other, np.float32)[row]
+        packed_output = outputs(encode(batch))
+        for name, expected in outputs(alone).items():
+            expected, other = np.asarray(expected, np.float32)[0, :slots], np.asarray(packed_output[name])[row]
+            other = other.astype(np.float32)
             np.testing.assert_allclose(other[place : place + slots], expected, atol=tolerance, rtol=tolerance)
 
 
 @pytest.mark.parametrize("invalid", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
-def test_masked_values_change_nothing(kind, invalid):
+@pytest.mark.parametrize("method", METHODS)
+def test_masked_values_change_nothing(method, invalid):
     """Large noise, or NaN coordinates, in everything no mask admits changes no output bit."""
-    _, encode = compiled(kind)
-    plain, noisy = encode(packed()), encode(noise_where_masked(packed(), 5, invalid))
-    for before, after in zip(outputs(plain), outputs(noisy), strict=True):
-        np.testing.assert_array_equal(after, before)
+    _, encode = compiled(method)
+    plain, noisy = outputs(encode(packed())), outputs(encode(noise_where_masked(packed(), 5, invalid)))
+    jax.tree.map(np.testing.assert_array_equal, noisy, plain)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_outputs_are_zero_where_a_side_is_absent(kind):
+@pytest.mark.parametrize("method", METHODS)
+def test_outputs_are_zero_where_a_side_is_absent(method):
     """Sequence, structure and representation are zero exactly where their side (or both sides) is absent."""
     first, second, _ = proteins()
     batch = pack([[first], [second]], LENGTH)
     absent = batch.sequence_mask & (jnp.arange(LENGTH) >= 3) & (jnp.arange(LENGTH) < 7)  # as a ligand's slots
     batch = batch._replace(sequence_mask=batch.sequence_mask & ~absent)
-    output = compiled(kind)[1](batch)
+    output = outputs(compiled(method)[1](batch))
     either = batch.sequence_mask | batch.structure_mask
     assert np.any(np.asarray(batch.structure_mask & ~batch.sequence_mask))
-    for values, mask in zip(outputs(output), (either, batch.sequence_mask, batch.structure_mask), strict=True):
+    masks = {"representation": either, "sequence": batch.sequence_mask, "structure": batch.structure_mask}
+    for name, values in output.items():
+        mask = masks[name]
         np.testing.assert_array_equal(np.any(np.asarray(values) != 0, axis=-1), mask)
         assert np.all(np.isfinite(values))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_fusion_at_initialisation_leaves_the_plm_as_it_is(kind, dtype):
-    """Before training the sequence output equals the pLM alone, bit for bit, under jit."""
-    config, batch = small_config(kind, dtype=dtype), packed()
+@pytest.mark.parametrize(
+    ("method", "dtype"),
+    [
+        *((method, "float32") for method in ("local", "global", "serial", "cross", "token")),
+        *((form, "bfloat16") for form in FORMS),
+    ],
+)
+def test_fusion_at_initialisation_leaves_the_plm_as_it_is(method, dtype):
+    """With update projections of zero, as they start, the sequence output is the pLM alone, bit for bit, under jit."""
+    config, batch = small_config(method, dtype=dtype), packed()
     encoder = FusedEncoder(config)
-    variables = quick_jit(encoder.init)(jax.random.key(3), batch)
+    variables = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf * 0 if path[-2].key in ("sequence_out", "structure_out") else leaf,
+        random_variables(encoder, batch),
+    )
     fused = jax.jit(encoder.apply)(variables, batch).sequence
     plm = ProteinLanguageModel(config.plm, jnp.dtype(dtype))
     alone = jax.jit(plm.apply)(
@@ -151,35 +174,36 @@ def test_fusion_at_initialisation_leaves_the_plm_as_it_is(kind, dtype):
     np.testing.assert_array_equal(np.asarray(fused)[mask], np.asarray(alone)[mask])
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_both_sides_hear_each_other(kind):
-    """The sequence output depends on the coordinates, and the structure output on the pLM's embeddings."""
-    encoder, batch = FusedEncoder(small_config(kind, structure=GVPConfig(
+@pytest.mark.parametrize("method", [method for method in METHODS if "only" not in method])
+def test_a_side_hears_the_other_as_the_method_says(method):
+    """The sequence output depends on the coordinates and the structure output on the pLM, or not at all."""
+    encoder, batch = FusedEncoder(small_config(method, structure=GVPConfig(
         scalar_width=12, vector_width=4, edge_scalar_width=8, neighbours=6, residue_type=False))), packed()  # fmt: skip
     variables = random_variables(encoder, batch)
+    embedding = variables["params"]["plm"]["embed_tokens"]["embedding"]
 
-    def sequence_sum(backbone):
-        return jnp.sum(encoder.apply(variables, batch._replace(backbone=backbone)).sequence * jnp.arange(16))
-
-    def structure_sum(embedding):
+    def weighted_sums(backbone, embedding):
         tree = jax.tree.map(lambda x: x, variables)
         tree["params"]["plm"]["embed_tokens"]["embedding"] = embedding
-        return jnp.sum(encoder.apply(tree, batch).structure * jnp.arange(12))
+        output = encoder.apply(tree, batch._replace(backbone=backbone))
+        return jnp.stack([jnp.sum(output.sequence * jnp.arange(16)), jnp.sum(output.structure * jnp.arange(12))])
 
-    to_sequence = quick_jit(jax.grad(sequence_sum))(batch.backbone)
-    embedding = variables["params"]["plm"]["embed_tokens"]["embedding"]
-    to_structure = quick_jit(jax.grad(structure_sum))(embedding)
-    for gradient in (to_sequence, to_structure):
+    jacobian = quick_jit(jax.jacrev(weighted_sums, (0, 1)))(batch.backbone, embedding)
+    to_sequence, to_structure = jacobian[0][0], jacobian[1][1]
+    for gradient, side in ((to_sequence, "sequence"), (to_structure, "structure")):
         assert np.all(np.isfinite(gradient))
-        assert np.abs(gradient).max() > 1e-4
+        if hears(method, side):
+            assert np.abs(gradient).max() > 1e-4
+        else:
+            np.testing.assert_array_equal(gradient, 0)
     # Hidden atoms have none.
     assert np.all(np.asarray(to_sequence)[~np.asarray(batch.structure_mask)] == 0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_gradients_reach_every_parameter(kind):
+@pytest.mark.parametrize("method", METHODS)
+def test_gradients_reach_every_parameter(method):
     """With open projections a loss on the residues moves every parameter, those of stage 1 on both sides too."""
-    model = ResidueModel(small_config(kind), HeadConfig(num_outputs=2))
+    model = ResidueModel(small_config(method), HeadConfig(num_outputs=2))
     batch = packed()
     batch = batch._replace(sequence_mask=batch.sequence_mask.at[:, 5:7].set(False))  # slots of every kind
     variables = random_variables(model, batch)
@@ -199,10 +223,10 @@ def test_gradients_reach_every_parameter(kind):
             assert np.any(np.asarray(leaf) != 0), name
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_degenerate_structures_have_finite_gradients(kind):
+@pytest.mark.parametrize("method", METHODS)
+def test_degenerate_structures_have_finite_gradients(method):
     """Coincident atoms, straight angles, residues without neighbours and proteins without structure give no NaN."""
-    model = ResidueModel(small_config(kind), HeadConfig())
+    model = ResidueModel(small_config(method), HeadConfig())
     batch = packed()
     backbone = batch.backbone.at[0, 2:6].set(1.0)
     straight = jnp.asarray([1.4, 0.0, 0.0])
@@ -287,10 +311,10 @@ def test_intermediates_are_named_by_stage():
         np.testing.assert_allclose(gate.sum(-1), np.asarray(packed().protein_segment > 0), atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_long_rows_compile_and_run(kind):
+@pytest.mark.parametrize("method", ["local", "global", "cross", "token"])
+def test_long_rows_compile_and_run(method):
     """A protein of 2,000 residues in a row of 2,048 slots runs, and its outputs are finite."""
     batch = pack([[random_protein(6, (2000,), degree=4)]], 2048)
-    output = quick_jit(FusedEncoder(small_config(kind)).apply)(compiled(kind)[0], batch)
+    output = quick_jit(FusedEncoder(small_config(method)).apply)(compiled(method)[0], batch)
     assert np.all(np.isfinite(output.representation))
     assert np.all(np.asarray(output.structure)[~np.asarray(batch.structure_mask)] == 0)

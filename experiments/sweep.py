@@ -1,0 +1,265 @@
+"""Methods x seeds, each trained and scored, then compared: a background job that goes on where it stopped.
+
+    nohup python -m experiments.sweep --config=configs/ppbs.py --config_args=records=RECORDS --workdir=DIR \\
+        --methods=local,global,parallel --seeds=0,1,2 --jobs=2 > sweep.log &
+
+Each run is `experiments.train` and `experiments.evaluate` in processes of their own, in `DIR/METHOD/seed_SEED`; what
+they print is in `log.txt` there. The same command keeps finished runs and goes on with the others. A run that fails
+does not stop the rest; it is named at the end and the exit code is 1. SIGTERM lets the runs under way save, and exits
+with 143.
+
+Writes `DIR/comparison.json`, `comparison.md` and `comparison.png` from the finished runs, after each of them.
+"""
+
+import dataclasses
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from absl import app, flags
+
+from bihf_jax.data.records import RecordSet
+from bihf_jax.models import FUSION_METHODS
+from bihf_jax.tasks import baselines, comparison, plots
+from bihf_jax.tasks.predictions import Predictions, from_examples, read_csv
+from bihf_jax.training.config import load_config
+from experiments import logs
+
+_LOGGER = logging.getLogger("bihf_jax.sweep")
+_CONFIG = flags.DEFINE_string("config", None, "Config document with the arguments `fusion` and `seed`", required=True)
+_CONFIG_ARGS = flags.DEFINE_string("config_args", "", "Its other arguments, e.g. records=DIR,steps=300")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the sweep", required=True)
+_METHODS = flags.DEFINE_list("methods", list(FUSION_METHODS), "Fusion methods, see bihf_jax.models.FUSION_METHODS")
+_OURS = flags.DEFINE_list("ours", ["local", "global"], "Methods that are compared with the best of the others")
+_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of each method")
+_SPLIT = flags.DEFINE_enum("split", "test", ["test", "validation"], "Split that is reported")
+_JOBS = flags.DEFINE_integer("jobs", 1, "Runs at a time, on CPU: each gets an equal share of the cores", lower_bound=1)
+
+FINISHED_FILE = "finished.json"
+_STATUS_OF_SIGTERM = 143
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What one invocation does.
+
+    Attributes:
+      config: path of the config document.
+      config_args: its arguments besides `fusion` and `seed`, as text.
+      workdir: of the sweep.
+      methods: fusion methods.
+      seeds: of each method.
+      jobs: runs at a time.
+    """
+
+    config: str
+    config_args: str
+    workdir: Path
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
+    jobs: int = 1
+
+    def __post_init__(self) -> None:
+        if unknown := [method for method in self.methods if method not in FUSION_METHODS]:
+            raise ValueError(f"--methods has {', '.join(unknown)}; methods: {', '.join(FUSION_METHODS)}")
+        if not self.methods or not self.seeds:
+            raise ValueError("--methods and --seeds must each name at least one")
+        if not Path(self.config).is_file():
+            raise ValueError(f"--config {self.config} does not exist; arguments go into --config_args")
+        if taken := [name for name in ("fusion", "seed") if f"{name}=" in self.config_args]:
+            raise ValueError(f"--config_args sets {', '.join(taken)}; the sweep does: use --methods and --seeds")
+
+    def runs(self) -> list[tuple[str, int]]:
+        """Every (method, seed), the first seed of all methods first, so that a first comparison comes early."""
+        return [(method, seed) for seed in self.seeds for method in self.methods]
+
+    def folder(self, method: str, seed: int) -> Path:
+        return self.workdir / method / f"seed_{seed}"
+
+    def is_finished(self, method: str, seed: int) -> bool:
+        return (self.folder(method, seed) / FINISHED_FILE).exists()
+
+
+class Sweep:
+    """Runs the runs of a plan that are not finished."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._children: dict[int, subprocess.Popen] = {}  # by number of the slot
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+
+    def stop(self) -> None:
+        """Starts nothing more, and asks what is under way to save and exit."""
+        self._stopping.set()
+        with self._lock:
+            for child in self._children.values():
+                child.terminate()
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopping.is_set()
+
+    def run(self, after_each: Callable[[], object]) -> list[tuple[str, int]]:
+        """Finishes what is not finished.
+
+        Args:
+          after_each: called in this thread after each run that finished.
+
+        Returns:
+          The runs that failed.
+        """
+        plan = self._plan
+        missing = [run for run in plan.runs() if not plan.is_finished(*run)]
+        _LOGGER.info("%d runs, %d of them finished before", len(plan.runs()), len(plan.runs()) - len(missing))
+        failed, done, start = [], 0, time.monotonic()
+        slots = list(range(plan.jobs))
+        with ThreadPoolExecutor(plan.jobs) as pool:
+            futures = {pool.submit(self._one, *run, slots): run for run in missing}
+            for future in as_completed(futures):
+                run = futures[future]
+                finished = future.result()
+                if self.stopped:
+                    continue
+                if not finished:
+                    failed.append(run)
+                    _LOGGER.error("%s seed %d failed; see %s", *run, plan.folder(*run) / "log.txt")
+                    continue
+                done += 1
+                left = (time.monotonic() - start) / done * (len(missing) - done - len(failed))
+                _LOGGER.info("%s seed %d finished; %d of %d, about %.0f min left", *run, done, len(missing), left / 60)
+                after_each()
+        return failed
+
+    def _one(self, method: str, seed: int, slots: list[int]) -> bool:
+        """Trains and scores one run; whether it finished."""
+        plan, folder = self._plan, self._plan.folder(method, seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        arguments = ",".join(part for part in (f"fusion={method}", f"seed={seed}", plan.config_args) if part)
+        with self._lock:
+            slot = slots.pop()
+        try:
+            for module, *more in (
+                ("experiments.train", f"--config={plan.config}:{arguments}"),
+                ("experiments.evaluate", "--splits=validation,test"),
+            ):
+                command = [*_own_cores(slot, plan.jobs), sys.executable, "-m", module, f"--workdir={folder}", *more]
+                if self._call(slot, command, folder / "log.txt") != 0:
+                    return False
+            (folder / FINISHED_FILE).write_text(json.dumps({"method": method, "seed": seed}) + "\n", encoding="utf-8")
+            return True
+        finally:
+            with self._lock:
+                slots.append(slot)
+
+    def _call(self, slot: int, command: Sequence[str], log: Path) -> int:
+        with open(log, "a", encoding="utf-8") as file:
+            with self._lock:
+                if self.stopped:
+                    return _STATUS_OF_SIGTERM
+                child = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=self._environment())
+                self._children[slot] = child
+            try:
+                return child.wait()
+            finally:
+                with self._lock:
+                    del self._children[slot]
+
+    def _environment(self) -> dict[str, str]:
+        # Seeds of a method compile the same program.
+        compiled = str((self._plan.workdir / "compiled").resolve())
+        return {"JAX_COMPILATION_CACHE_DIR": compiled, **os.environ}
+
+
+def _own_cores(slot: int, jobs: int) -> list[str]:
+    """The start of a command that runs it on its share of this process's cores; empty where that cannot be had."""
+    if jobs == 1 or not hasattr(os, "sched_getaffinity") or not shutil.which("taskset"):
+        return []
+    mine = sorted(os.sched_getaffinity(0))[slot::jobs]
+    return ["taskset", "-c", ",".join(map(str, mine))] if mine else []
+
+
+def summarise(plan: Plan, split: str, ours: Sequence[str]) -> str | None:
+    """Writes the comparison of the finished runs; returns its Markdown, None while there is nothing to compare."""
+    runs, records = {}, None
+    for method in plan.methods:
+        finished = [seed for seed in plan.seeds if plan.is_finished(method, seed)]
+        if finished:
+            runs[method] = [_read_run(plan.folder(method, seed), seed, split) for seed in finished]
+            records = load_config(plan.folder(method, finished[0])).data.records
+    if not any(method not in ours for method in runs):
+        return None
+    trivial = _trivial_runs(records, split)
+    baseline_names = [method for method in runs if method not in ours] + list(trivial)
+    compared = comparison.compare({**runs, **trivial}, baseline_names)
+    text = comparison.markdown(compared)
+    (plan.workdir / "comparison.md").write_text(text, encoding="utf-8")
+    values = json.dumps(comparison.as_dict(compared), indent=2, allow_nan=False) + "\n"
+    (plan.workdir / "comparison.json").write_text(values, encoding="utf-8")
+    trained = dataclasses.replace(compared, rows=tuple(row for row in compared.rows if row.method in runs))
+    references = {row.method: row.interval.value for row in compared.rows if row.method in trivial}
+    plots.plot_comparison(trained, references, plan.workdir / "comparison.png", title=f"{split} split")
+    return text
+
+
+def _read_run(folder: Path, seed: int, split: str) -> comparison.Run:
+    scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    return comparison.Run(
+        seed=seed,
+        validation=scores["splits"]["validation"]["scores"]["model"]["auc_pr"]["value"],
+        predictions=read_csv(folder / f"predictions_{split}.csv"),
+        seconds=scores["run"]["training_seconds"],
+        parameters=scores["run"]["parameters"],
+    )
+
+
+def _trivial_runs(records: str, split: str) -> dict[str, list[comparison.Run]]:
+    """The positive rate and the logistic regression as runs without a seed."""
+    fitted = baselines.fit_baselines(RecordSet(records, "train"))
+
+    def score(baseline: baselines.Baseline, name: str) -> Predictions:
+        examples = RecordSet(records, name)
+        return from_examples(examples, baselines.score_examples(baseline, examples))
+
+    return {
+        name: [comparison.Run(0, comparison.auc_pr(score(baseline, "validation")), score(baseline, split), 0.0, 0)]
+        for name, baseline in fitted.items()
+    }
+
+
+def main(argv: list[str]) -> None:
+    """Parses flags and runs the sweep."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    try:
+        seeds = tuple(int(seed) for seed in _SEEDS.value)
+        workdir = Path(_WORKDIR.value)
+        plan = Plan(_CONFIG.value, _CONFIG_ARGS.value, workdir, tuple(_METHODS.value), seeds, _JOBS.value)
+    except ValueError as error:
+        _LOGGER.error("%s", error)
+        sys.exit(1)
+    sweep = Sweep(plan)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sweep.stop())
+    failed = sweep.run(lambda: summarise(plan, _SPLIT.value, _OURS.value))
+    if sweep.stopped:
+        _LOGGER.info("stopped by a signal; the same command goes on from here")
+        sys.exit(_STATUS_OF_SIGTERM)
+    print(summarise(plan, _SPLIT.value, _OURS.value) or "nothing to compare: no finished run of a baseline")
+    if failed:
+        _LOGGER.error("failed: %s", ", ".join(f"{method} seed {seed}" for method, seed in failed))
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    logs.show_progress()
+    app.run(main)

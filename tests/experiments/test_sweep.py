@@ -1,0 +1,108 @@
+"""`experiments.sweep`: finished runs are kept, a stopped sweep goes on, a failed run is named."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from bihf_jax.models import FUSION_METHODS
+from configs import ppbs
+from experiments import sweep
+from tests.training.small_run import REPOSITORY, environment
+
+SMALL = """
+from configs import common
+from tests.training.small_run import small_config
+
+
+def get_config(arg=None):
+    arg = common.parse_arg(arg, fusion="local", records="", seed=0)
+    config = small_config(arg.records)
+    config.seed = arg.seed
+    config.encoder.fusion = {"name": arg.fusion, "width": 16, "heads": 2}
+    return config
+"""
+
+
+@pytest.fixture
+def command(sample_records, tmp_path):
+    config = tmp_path / "small.py"
+    config.write_text(SMALL)
+    return [
+        *(sys.executable, "-m", "experiments.sweep", f"--config={config}", f"--config_args=records={sample_records}"),
+        *(f"--workdir={tmp_path / 'sweep'}", "--methods=local,structure_only", "--seeds=0", "--jobs=2"),
+    ]
+
+
+@pytest.mark.slow
+def test_a_stopped_sweep_goes_on_and_keeps_what_is_finished(command, tmp_path):
+    """SIGTERM in the first runs saves them; the same command finishes and compares; again, it runs nothing."""
+    first = subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    log = tmp_path / "sweep" / "local" / "seed_0" / "metrics.jsonl"
+    deadline = time.monotonic() + 300
+    while not log.exists() and first.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.2)
+    first.send_signal(signal.SIGTERM)
+    output = first.communicate(timeout=300)[0]
+    assert first.returncode == 143, output
+    assert "the same command goes on" in output
+
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    compared = json.loads((tmp_path / "sweep" / "comparison.json").read_text())
+    methods = ["local", "structure_only", "positive_rate", "logistic_regression"]
+    assert [row["method"] for row in compared["rows"]] == methods
+    assert compared["rows"][0]["parameters"] > compared["rows"][1]["parameters"] > 0
+    assert (tmp_path / "sweep" / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    assert "| structure only | 1 |" in done.stdout
+
+    again = subprocess.run(command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "2 runs, 2 of them finished before" in again.stderr
+    assert "seed 0 finished" not in again.stderr
+    assert again.stdout == done.stdout
+
+
+def test_a_failed_run_is_named_and_the_others_go_on(tmp_path, monkeypatch):
+    """The order of the runs is by seed, each in its folder; a failure stops nothing."""
+    plan = sweep.Plan(str(REPOSITORY / "configs" / "ppbs.py"), "", tmp_path, ("local", "global"), (0, 1))
+    started = []
+
+    def call(self, slot, command, log):
+        started.append((command[-2:], log.parent.relative_to(tmp_path).as_posix()))
+        return int("fusion=global,seed=0" in " ".join(command))
+
+    monkeypatch.setattr(sweep.Sweep, "_call", call)
+    finished = []
+    failed = sweep.Sweep(plan).run(lambda: finished.append(True))
+    assert failed == [("global", 0)]
+    assert len(finished) == 3
+    folders = list(dict.fromkeys(folder for _, folder in started))
+    assert folders == ["local/seed_0", "global/seed_0", "local/seed_1", "global/seed_1"]
+    assert not plan.is_finished("global", 0)
+    assert plan.is_finished("global", 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": ("local", "late")}, "--methods has late; methods: local, global"),
+        ({"seeds": ()}, "must each name at least one"),
+        ({"config": "configs/none.py"}, "configs/none.py does not exist"),
+        ({"config_args": "records=x,seed=3"}, "--config_args sets seed"),
+    ],
+)
+def test_bad_plans_are_refused(tmp_path, changes, message):
+    values = {"config": str(REPOSITORY / "configs" / "ppbs.py"), "config_args": "", "workdir": tmp_path}
+    with pytest.raises(ValueError, match=message):
+        sweep.Plan(**{**values, "methods": ("local",), "seeds": (0,), **changes})
+
+
+@pytest.mark.parametrize("method", FUSION_METHODS)
+def test_the_config_document_takes_every_method(method):
+    assert ppbs.get_config(f"fusion={method}").encoder.fusion.name == method
