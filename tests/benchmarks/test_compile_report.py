@@ -33,7 +33,7 @@ REPORT = Report(
     collectives={"all-reduce": (2, 4000)},
     cycles=1.5e8,
     kernel_flops=0.0,
-    optimal_seconds=-1.9,
+    roofline_seconds=0.05,
     compile_seconds=1.0,
 )
 
@@ -73,6 +73,13 @@ def test_collectives_are_counted_once_with_the_bytes_of_their_results():
     assert compile_report.collectives(HLO) == {"all-reduce": (1, 16 * 16 * 4 + 3 * 2), "all-gather": (1, 8 * 4)}
 
 
+def test_roofline_without_the_seconds_that_are_subtracted():
+    """cost_analysis() says -1.9 s where two ConcatBitcast calls have no estimate."""
+    text = HLO + '  %c = f32[8] custom-call(%a), custom_call_target="ConcatBitcast"\n' * 2
+    assert compile_report.roofline_seconds(-1.9, text) == pytest.approx(0.1)
+    assert compile_report.roofline_seconds(None, text) is None
+
+
 def test_attention_kernels_count_their_products():
     """The forward kernel multiplies twice a head, 16 channels padded to 128."""
     assert compile_report.attention_kernel_flops(HLO) == 2 * 2 * 4 * 20 * 512 * 1024 * 128
@@ -107,7 +114,8 @@ def test_figures_of_a_report():
     """Donated outputs take no memory of their own, and utilisation is against the chip's published peak."""
     assert REPORT.memory == 6 * 2**30
     assert REPORT.seconds == pytest.approx(0.1, rel=0.01)  # 1.5e8 cycles at 1.5 GHz
-    assert REPORT.utilisation == pytest.approx(0.1, rel=0.01)  # 1.97e12 / (0.1 s x 197e12 / s)
+    assert REPORT.roofline == 0.05
+    assert REPORT.utilisation(0.1) == pytest.approx(0.1)  # 1.97e12 / (0.1 s x 197e12 / s)
     assert dataclasses.replace(REPORT, case=dataclasses.replace(CASE, topology="cpu")).seconds is None
 
 
@@ -178,11 +186,12 @@ def test_every_fusion_compiles_for_a_tpu():
         gradient_bytes = 4 * report.parameters
         summed = report.collectives["all-reduce"][1]
         assert report.devices == 4
-        assert report.kernel_flops > 0
-        assert report.cycles > 0
-        assert 0 < report.utilisation < 1
+        assert (report.kernel_flops > 0) == (report.case.fusion != "structure_only")
+        assert report.roofline > 0
+        assert 0 < report.utilisation(report.seconds) < 1
         if report.case.step == "train":
-            assert gradient_bytes <= summed < 1.1 * gradient_bytes + 4096  # each gradient is summed once
-            assert report.alias_bytes > 2.9 * gradient_bytes  # the state is updated in place
+            # Each gradient is summed once; those of the last layer's vectors, which nobody reads, not at all.
+            assert 0.95 * gradient_bytes < summed < gradient_bytes + 4096
+            assert report.alias_bytes > 2.9 * gradient_bytes  # parameters and both moments are updated in place
         else:
             assert summed < 4096  # the sums of the loss
