@@ -1,7 +1,7 @@
 """What the TPU compiler says about a step: the real training and scoring steps, compiled for chips that are not here.
 
     pip install -e '.[tpu]'
-    python -m benchmarks.compile_report --sizes 8M,650M --fusions local,global --topologies v5e:2x2,v5e:16x16,v5p:2x2x1
+    python -m benchmarks.compile_report --sizes 8M,650M --methods local,global --topologies v5e:2x2,v5e:16x16,v5p:2x2x1
 
 `libtpu` compiles for a topology on any machine. The command compiles the pmapped steps of `bihf_jax.training.step` for
 each combination, without making a parameter, and writes one JSON line for each into --results as soon as it is done; a
@@ -395,7 +395,7 @@ def read_results(path: Path) -> dict[Case, Report]:
 
 
 def _cases(arguments: argparse.Namespace) -> Iterator[Case]:
-    axes = (arguments.topologies, arguments.sizes, arguments.fusions, arguments.steps)
+    axes = (arguments.topologies, arguments.sizes, arguments.methods, arguments.steps)
     for topology, size, fusion, step in itertools.product(*axes):
         yield Case(topology, size, fusion, step, arguments.rows, arguments.length, arguments.attention)
 
@@ -418,7 +418,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--topologies", type=_names(), default=["v5e:2x2", "v5e:16x16", "v5p:2x2x1"])
     parser.add_argument("--sizes", type=_names(SIZES), default=["8M", "35M", "150M", "650M"])
-    parser.add_argument("--fusions", type=_names(FUSION_METHODS), default=list(FUSION_METHODS))
+    parser.add_argument("--methods", type=_names(FUSION_METHODS), default=list(FUSION_METHODS))
     parser.add_argument("--steps", type=_names(STEPS), default=list(STEPS))
     parser.add_argument("--rows", type=int, default=4, help="rows of the grid on each chip")
     parser.add_argument("--length", type=int, default=1024, help="slots of a row")
