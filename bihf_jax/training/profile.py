@@ -86,7 +86,7 @@ def profile_training(config_values: Mapping[str, Any], workdir: str | Path, step
     train_step = step_lib.pmap_train_step(model, task, optimizer, config.seed)
     last = _WARM_UP_STEPS + steps
     batches = list(training_batches(records, shape, host, seed=config.seed, first_step=0, last_step=last))
-    program = train_step.program(state, batches[0])
+    program = train_step.lower(state, batches[0]).compile().as_text()
     for batch in batches[:_WARM_UP_STEPS]:
         state, _ = train_step(state, batch)
     jax.block_until_ready(state)
