@@ -1,10 +1,11 @@
 """Trains a model: `python -m experiments.train --config=configs/quickstart.py --workdir=DIR`.
 
-The same command goes on with a run that was stopped. SIGTERM saves and exits with status 143.
+The same command goes on with a run that was stopped. SIGTERM saves and exits with status 143. Several
+hosts with their devices train as one: docs/multihost.md.
 """
 
 import logging
-import sys
+from pathlib import Path
 
 from absl import app, flags
 from ml_collections import config_flags
@@ -13,28 +14,32 @@ from bihf_jax.configuration import ConfigError
 from bihf_jax.data.records import RecordError
 from bihf_jax.training.checkpoints import CheckpointError
 from bihf_jax.training.loop import Interrupted, NonFiniteLossError, train
-from experiments import logs
+from bihf_jax.training.supervisor import STOPPED
+from experiments import logs, multihost
 
 _LOGGER = logging.getLogger("bihf_jax.train")
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config document, e.g. configs/quickstart.py:fusion=global")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: config, checkpoints, metrics.jsonl, TensorBoard")
 flags.mark_flags_as_required(["config", "workdir"])
 
-_STATUS_OF_SIGTERM = 143  # 128 + 15: a job that goes on after a full run must not take this for one
-
 
 def main(argv: list[str]) -> None:
     """Parses flags and trains."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    multihost.run(_train, Path(_WORKDIR.value))
+
+
+def _train() -> int:
+    """The exit status."""
     try:
         train(_CONFIG.value, _WORKDIR.value)
     except Interrupted as stop:
         _LOGGER.info("%s", stop)
-        sys.exit(_STATUS_OF_SIGTERM)
+        return STOPPED
     except (ConfigError, RecordError, CheckpointError, NonFiniteLossError) as error:
-        _LOGGER.error("%s", error)
-        sys.exit(1)
+        return multihost.fail(error)
+    return 0
 
 
 if __name__ == "__main__":
