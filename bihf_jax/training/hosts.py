@@ -64,6 +64,16 @@ def join(coordinator: str | None, num_hosts: int | None, host_index: int | None,
     if len(set(devices.values())) > 1:
         counts = ", ".join(f"{count} on host {index}" for index, count in sorted(devices.items()))
         raise HostsDifferError(f"all hosts need the same number of devices, there are {counts}")
+    # The first use of a collective connects the hosts, on CPU within 30 s or never. So it is used now, while they are
+    # all here; at the first step one may load its program from a cache while another one compiles it for minutes.
+    _sum_over_devices()(np.zeros(jax.local_device_count(), np.int32))
+    multihost_utils.process_allgather(np.int32(0))
+
+
+@functools.cache
+def _sum_over_devices() -> Callable[[np.ndarray], jax.Array]:
+    """[local devices] -> [local devices], each the sum over all devices of all hosts."""
+    return jax.pmap(lambda value: jax.lax.psum(value, AXIS), axis_name=AXIS)
 
 
 def this_host() -> Host:
@@ -147,7 +157,7 @@ class StopVote:
     def __init__(self, wished: Callable[[], bool]):
         """Takes the question whether this host wants to stop."""
         self._wished = wished
-        self._sum = jax.pmap(lambda vote: jax.lax.psum(vote, AXIS), axis_name=AXIS)
+        self._sum = _sum_over_devices()
         self._last: jax.Array | None = None
 
     def __call__(self) -> bool:
