@@ -122,18 +122,18 @@ def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
     config = experiment_config(config_values)
     workdir = Path(workdir)
     host = hosts.this_host()
-    hosts.agree("configs", {"config": dataclasses.asdict(config)})
     shape = config.data.grid_shape()
     try:
         shape.validate_devices(host.global_devices)
     except ValueError as error:
         raise ConfigError(f"config.data.rows: {error}") from error
-    config_dict = hosts.first_then_others(lambda: keep_config(config, workdir, first_host=host.index == 0))
 
     # ---- data -------------------------------------------------------------------------------------------------------
     train_records: Records = RecordSet(config.data.records, "train")
     validation_records = RecordSet(config.data.records, "validation")
     fingerprints = {records.split: records.fingerprint for records in (train_records, validation_records)}
+    hosts.agree("configs and records", {"config": dataclasses.asdict(config), "records": fingerprints})
+    config_dict = hosts.first_then_others(lambda: keep_config(config, workdir, first_host=host.index == 0))
     if config.data.shuffle_labels:
         train_records = ShuffledLabels(train_records, config.seed)
 
@@ -152,8 +152,7 @@ def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
         state, progress = restored
         _LOGGER.info("resumed from step %d (best %s at %s)", state.step, progress.best_score, progress.best_step)
     if host.count > 1:
-        start = {"last checkpoint": int(state.step), "state digest": hosts.digest(state)}
-        hosts.agree("records and states", {"records": fingerprints, "run": start})
+        hosts.agree("states", {"last checkpoint": int(state.step), "state digest": hosts.digest(state)})
     run_log = RunLog(workdir, int(state.step)) if host.index == 0 else NoLog()
 
     # ---- loop -------------------------------------------------------------------------------------------------------
