@@ -76,7 +76,7 @@ class Hosts:
             role = second if index else _SAME
             code = command if role.code is None else ["-c", role.code, *command[2:]]
             options = [f"--workdir={workdir}", f"--coordinator=127.0.0.1:{port}", "--num_hosts=2"]
-            options += [f"--host_index={index}", "--host_timeout=300", *role.flags]
+            options += [f"--host_index={index}", "--host_timeout=1000", *role.flags]
             with open(log, "wb") as file:
                 # A group of its own, so that a test can kill all that belongs to a host.
                 process = subprocess.Popen(
@@ -91,7 +91,7 @@ class Hosts:
     def wait(self) -> list[int]:
         """Exit statuses; fails where a host hangs."""
         try:
-            return [process.wait(timeout=400) for process in self.processes]
+            return [process.wait(timeout=1500) for process in self.processes]
         except subprocess.TimeoutExpired as error:
             for process in self.processes:
                 with contextlib.suppress(ProcessLookupError):
@@ -103,7 +103,7 @@ class Hosts:
 
     def wait_for_checkpoint(self, after: int) -> None:
         """Returns when a checkpoint of a step > `after` is there, and steps are being taken."""
-        deadline = time.monotonic() + 400
+        deadline = time.monotonic() + 1500
         while time.monotonic() < deadline and all(process.poll() is None for process in self.processes):
             if last_checkpoint(self.workdir) > after:
                 return
@@ -151,7 +151,7 @@ def two_hosts(config_file, folder):
 def run_alone(command: list[str]) -> str:
     """One process with the four devices."""
     done = subprocess.run(
-        [sys.executable, *command], env=environment(devices=4), capture_output=True, text=True, timeout=400, check=False
+        [sys.executable, *command], env=environment(devices=4), capture_output=True, text=True, timeout=1500, check=False
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout
