@@ -111,7 +111,8 @@ def profile_training(config_values: Mapping[str, Any], workdir: str | Path, step
         device=f"{len(devices)} x {devices[0].device_kind}",
         parts={part: total / steps for part, total in parts.items()},
     )
-    (workdir / TABLE_FILE).write_text(markdown(profile), encoding="utf-8")
+    if host.index == 0:
+        (workdir / TABLE_FILE).write_text(markdown(profile), encoding="utf-8")
     return profile
 
 
