@@ -128,7 +128,10 @@ class Protein:
         protein = self if values is None else self._with_values(values)
         text = writing.to_text(protein, file_format)
         name = Path("written" + {"PDB": ".pdb", "mmCIF": ".cif"}[file_format])
-        written = Protein(**parsing.read_structure(name, text.encode())[0])
+        try:
+            written = Protein(**parsing.read_structure(name, text.encode())[0])
+        except StructureError as error:
+            raise StructureError(f"{self.source}: {file_format} cannot say this protein: {error}") from error
         writing.refuse_difference(protein, written, file_format)
         return text
 
