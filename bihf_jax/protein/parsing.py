@@ -32,12 +32,13 @@ The rules, in one place:
 """
 
 import collections
+import contextlib
 import dataclasses
 import heapq
 import itertools
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -316,11 +317,12 @@ def file_contents(path: str | Path, max_bytes: int = MAX_BYTES) -> FileContents:
     path = Path(path)
     structure = _read_source(path, read_bytes(path, max_bytes))[0].structure
     _refuse_empty(path, structure)
-    return FileContents(
-        models=tuple(model.num for model in structure),
-        chains=tuple(dict.fromkeys(chain.name for chain in structure[0])),
-        assemblies=tuple(assembly.name for assembly in structure.assemblies),
-    )
+    with _names_as_text(path):
+        return FileContents(
+            models=tuple(model.num for model in structure),
+            chains=tuple(dict.fromkeys(chain.name for chain in structure[0])),
+            assemblies=tuple(assembly.name for assembly in structure.assemblies),
+        )
 
 
 def read_structure(
@@ -336,9 +338,16 @@ def read_structure(
     Only the name of `path` is used. `Protein.from_file` documents the arguments.
     """
     source, file_format = _read_source(path, data)
-    try:
+    with _names_as_text(path):
         copies = [] if assembly is None else _copies_of(path, source.structure, assembly)
         return _read_chains(path, source, file_format, model, chains), copies
+
+
+@contextlib.contextmanager
+def _names_as_text(path: Path) -> Iterator[None]:
+    """`StructureError` for a name that is not UTF-8, which gemmi finds when it is asked for."""
+    try:
+        yield
     except UnicodeDecodeError as error:
         raise StructureError(f"{path.name}: a name in it is not text: {error.object!r}; damaged file?") from error
 
@@ -539,11 +548,7 @@ def _build_fields(path: Path, source: _Source, tally: "_Tally") -> dict[str, obj
     _refuse_odd_text(
         path, {text for chain in found.chains for text in (chain.name, chain.subchain)}.union(codes), ligands
     )
-    kept_chains = {chain.name for chain in found.chains} | set(ligands.chain_ids.tolist())
-    tally.chains_left_out = tuple(dict.fromkeys(chain.name for chain in structure[0] if chain.name not in kept_chains))
-    tally.waters, tally.water_atoms = len(found.waters), atoms.count(found.waters)
-    tally.nucleotides = collections.Counter(name for name, _ in found.nucleotides)
-    tally.nucleotide_atoms = atoms.count(index for _, index in found.nucleotides)
+    _count_left_out(structure[0], found, ligands, atoms, tally)
     tally.unresolved = int((~arrays["atom_mask"].any(axis=1)).sum())
     tally.repeated_numbers = len(flat) - len({(chain, slot.number, slot.code) for chain, slot in _numbered(slots)})
     tally.sequences_without_atoms = _count_sequences_without_atoms(structure, parents)
@@ -562,6 +567,14 @@ def _build_fields(path: Path, source: _Source, tally: "_Tally") -> dict[str, obj
         "source": path.name,
         "report": tally.report(),
     }
+
+
+def _count_left_out(model: gemmi.Model, found: "_Residues", ligands: Ligands, atoms: "_Atoms", tally: "_Tally") -> None:
+    kept = {chain.name for chain in found.chains} | set(ligands.chain_ids.tolist())
+    tally.chains_left_out = tuple(dict.fromkeys(chain.name for chain in model if chain.name not in kept))
+    tally.waters, tally.water_atoms = len(found.waters), atoms.count(found.waters)
+    tally.nucleotides = collections.Counter(name for name, _ in found.nucleotides)
+    tally.nucleotide_atoms = atoms.count(index for _, index in found.nucleotides)
 
 
 def _to_int32(path: Path, numbers: list[int]) -> np.ndarray:

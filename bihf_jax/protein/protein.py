@@ -29,7 +29,7 @@ _ARRAYS: dict[str, tuple[str, tuple[int, ...]]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Protein:
-    """The protein chains of one structure. N = residues of the sequences, in the order of the file.
+    """The protein chains of one structure, and its ligands. N = residues of the sequences, in the order of the file.
 
     A residue that the file lists in the full sequence but has no coordinates for keeps its slot, with no atom in
     `atom_mask`. How a file becomes this is written in `bihf_jax.protein.parsing`.
@@ -45,7 +45,7 @@ class Protein:
     label_residue_number: np.ndarray  # [N] int32, 1-based position in the full sequence, else 1, 2, ... in each chain
     insertion_code: np.ndarray  # [N] <U1; " " where none, "?" where `residue_number` is not from the file
     b_factors: np.ndarray  # [N, 37] float32 Å²; 0 where masked
-    ligands: Ligands = dataclasses.field(default_factory=Ligands.none, kw_only=True)
+    ligands: Ligands = dataclasses.field(default_factory=Ligands.none, kw_only=True)  # in the same frame
     source: str  # name of the file, without directory; "+"-joined where there are several
     report: ParseReport = dataclasses.field(default_factory=ParseReport)  # what reading changed or left out
 
@@ -128,7 +128,10 @@ class Protein:
         protein = self if values is None else self._with_values(values)
         text = writing.to_text(protein, file_format)
         name = Path("written" + {"PDB": ".pdb", "mmCIF": ".cif"}[file_format])
-        written = Protein(**parsing.read_structure(name, text.encode())[0])
+        try:
+            written = Protein(**parsing.read_structure(name, text.encode())[0])
+        except StructureError as error:
+            raise StructureError(f"{self.source}: {file_format} cannot say this protein: {error}") from error
         writing.refuse_difference(protein, written, file_format)
         return text
 
@@ -138,7 +141,8 @@ class Protein:
         if values.shape != (self.num_residues,):
             size = f"it must be [{self.num_residues}], one a residue"
             raise ValueError(f"{self.source}: values has shape {values.shape}; {size}")
-        self._require(np.isfinite(values.astype(np.float32)), "values must be finite float32 numbers")
+        # Not-a-number compares False.
+        self._require(np.abs(values) <= np.finfo(np.float32).max, "values must be finite float32 numbers")
         b_factors = np.where(self.atom_mask, values[:, None], 0).astype(np.float32)
         ligands = dataclasses.replace(self.ligands, b_factors=np.zeros_like(self.ligands.b_factors))
         return dataclasses.replace(self, b_factors=b_factors, ligands=ligands)

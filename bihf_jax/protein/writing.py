@@ -5,6 +5,7 @@ Both hold, beside the atoms, what makes the masked slots come back: the full seq
 `_pdbx_poly_seq_scheme`). A position of the full sequence that has no slot, such as a cap, is written as `NO_SLOT`.
 """
 
+import collections
 import gzip
 import itertools
 from pathlib import Path
@@ -68,14 +69,26 @@ def refuse_difference(protein: "Protein", written: "Protein", file_format: str) 
         if name.split(".")[-1] in skipped:
             continue
         if not _is_same(wanted[name], found[name], _tolerance(name, file_format)):
-            fix = {"PDB": "write mmCIF (.cif)", "mmCIF": "give each chain an author and a label id of its own"}
             what = f"{file_format} cannot say this protein: {name} would read back differently"
-            raise StructureError(f"{protein.source}: {what}; {fix[file_format]}")
+            raise StructureError(f"{protein.source}: {what}; {_fix(protein, file_format)}")
+
+
+def _fix(protein: "Protein", file_format: str) -> str:
+    """What to do about a protein that does not read back."""
+    chains = [protein.chain_ids[chain] for chain in protein.chain_index.tolist()]
+    keys = zip(chains, protein.residue_number.tolist(), protein.insertion_code.tolist(), strict=True)
+    (chain, number, code), times = collections.Counter(keys).most_common(1)[0]
+    if times > 1:
+        return f"{times} residues of chain {chain!r} have the number {number}{code.strip()}: number them apart"
+    return {
+        "PDB": "write mmCIF (.cif)",
+        "mmCIF": "give each chain an author and a label id of its own, and two residues with atoms",
+    }[file_format]
 
 
 def _comparable(protein: "Protein") -> dict[str, np.ndarray]:
-    names = ("residue_type", "atom_mask", "chain_index", "chain_ids", "label_chain_ids", "residue_number")
-    names += ("label_residue_number", "insertion_code", "atom_positions", "b_factors")
+    names = ("chain_ids", "label_chain_ids", "chain_index", "residue_type", "residue_number", "insertion_code")
+    names += ("label_residue_number", "atom_mask", "atom_positions", "b_factors")
     arrays = {name: np.array(getattr(protein, name)) for name in names}
     return arrays | {f"ligands.{name}": array for name, array in vars(protein.ligands).items()}
 

@@ -718,6 +718,8 @@ def test_contents_of_a_file(write, complex_text):
     assert file_contents(write(complex_text)) == FileContents(models=(1,), chains=("A", "B", "C"), assemblies=())
     with pytest.raises(StructureError, match="the file is empty"):
         file_contents(write("", "empty.pdb"))
+    with pytest.raises(StructureError, match="a name in it is not text"):
+        file_contents(write(complex_text.encode().replace(b" A ", b" \xff "), "odd.pdb"))
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -268,6 +268,17 @@ def test_numbers_that_pdb_would_lose(write):
         protein.to_pdb()
 
 
+def test_what_no_format_can_say_is_refused(write):
+    """Two residues of one number, and an id that gemmi writes without quotes, are errors that say what to do."""
+    text = pdb_text(chain_of("ACD", " "), chain_of("ACD", " ", seed=1, shift=(50.0, 0, 0)))
+    protein = Protein.from_file(write(text))
+    with pytest.raises(StructureError, match=r"2 residues of chain '' have the number 1: number them apart"):
+        protein.to_mmcif()
+    protein = _changed(Protein.from_file(write(_with_gap())), label_chain_ids=('"B',))
+    with pytest.raises(StructureError, match=r"^made.pdb: mmCIF cannot say this protein: .*unterminated"):
+        protein.to_mmcif()
+
+
 def test_differences_after_writing_are_found(write, complex_text):
     """The check that follows writing passes equal proteins, and names the field that differs."""
     protein = Protein.from_file(write(complex_text))
@@ -304,3 +315,14 @@ def test_invalid_proteins_are_not_written(write, complex_text):
     protein = Protein.from_file(write(complex_text))
     with pytest.raises(ValueError, match="atom_positions must be finite"):
         _changed(protein, atom_positions=_with_value(protein.atom_positions, (4, 1, 0), np.inf)).to_pdb()
+
+
+@pytest.mark.shared_data
+def test_shared_structures_read_back_the_same(write, shared_data):
+    """Every sixtieth structure of the shared data, in both formats."""
+    files = sorted(shared_data.glob("**/*.pdb.gz"))[::60]
+    assert len(files) > 30
+    for path in files:
+        protein = Protein.from_file(path)
+        for file_format in ("PDB", "mmCIF"):
+            _assert_round_trip(write, protein, file_format)
