@@ -1,6 +1,6 @@
 """Does reading survive damaged files? Mutates real structure files and reads each one.
 
-    python -m benchmarks.fuzz [FILES ...] [--count 10000] [--seed 0] [--seconds 20] [--megabytes 1024] [--keep DIR]
+    python -m benchmarks.fuzz [FILES ...] [--count 10000] [--seed 0] [--seconds 20] [--megabytes 4096] [--keep DIR]
 
 Each mutation must end as a `Protein` that is valid, or as a `StructureError`; every tenth protein is also written as
 PDB and as mmCIF, which must read back the same or be a `StructureError`. Anything else is an offender: another
@@ -386,7 +386,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=10_000, help="number of mutations")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first one")
     parser.add_argument("--seconds", type=float, default=20.0, help="limit of CPU time for one file")
-    parser.add_argument("--megabytes", type=int, default=1024, help="limit of memory, beyond the libraries' own")
+    parser.add_argument("--megabytes", type=int, default=4096, help="limit of memory, beyond the libraries' own")
     parser.add_argument("--keep", type=Path, help="folder for the mutated files of offenders")
     args = parser.parse_args(arguments)
     files = args.files or sorted(SAMPLE.rglob("*.gz"))
