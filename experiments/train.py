@@ -12,6 +12,7 @@ from ml_collections import config_flags
 
 from bihf_jax.configuration import ConfigError
 from bihf_jax.data.records import RecordError
+from bihf_jax.pretrained import PretrainedError
 from bihf_jax.training.checkpoints import CheckpointError
 from bihf_jax.training.loop import Interrupted, NonFiniteLossError, train
 from bihf_jax.training.profile import markdown, profile_training
@@ -38,7 +39,7 @@ def main(argv: list[str]) -> None:
     except Interrupted as stop:
         _LOGGER.info("%s", stop)
         sys.exit(_STATUS_OF_SIGTERM)
-    except (ConfigError, RecordError, CheckpointError, NonFiniteLossError) as error:
+    except (ConfigError, PretrainedError, RecordError, CheckpointError, NonFiniteLossError) as error:
         _LOGGER.error("%s", error)
         sys.exit(1)
 
