@@ -13,6 +13,7 @@ from ml_collections import config_flags
 
 from bihf_jax.configuration import ConfigError
 from bihf_jax.data.records import RecordError
+from bihf_jax.pretrained import PretrainedError
 from bihf_jax.training.checkpoints import CheckpointError
 from bihf_jax.training.loop import Interrupted, NonFiniteLossError, train
 from bihf_jax.training.profile import markdown, profile_training
@@ -43,7 +44,7 @@ def _train() -> int:
     except Interrupted as stop:
         _LOGGER.info("%s", stop)
         return STOPPED
-    except (ConfigError, RecordError, CheckpointError, NonFiniteLossError) as error:
+    except (ConfigError, PretrainedError, RecordError, CheckpointError, NonFiniteLossError) as error:
         return multihost.fail(error)
     return 0
 

@@ -13,6 +13,7 @@ FUSION_SCHEDULES = ("every_stage", "last_stage", "serial")
 SIDES = ("sequence", "structure")
 ATTENTION_KINDS = ("auto", "blockwise", "splash", "dense")
 DTYPES = ("float32", "bfloat16")
+ROTARY_DTYPES = ("float32", "float16")
 
 
 def _check(name: str, value: object, valid: bool, allowed: str, fix: str) -> None:
@@ -44,8 +45,12 @@ class PLMConfig:
       heads: Attention heads; `width / heads` channels each, an even number (rotary embedding turns pairs).
       vocab: Tokens, 33 in every published checkpoint.
       token_dropout: Zero the embedding of <mask> and rescale the others, as the published weights expect.
+      rotary_dtype: "float32", or "float16": the rotary frequencies are rounded to it. Weights that were trained in half
+        precision were trained with rounded ones, and a file with such frequencies sets it.
       dropout: Share of each block's update that is dropped in training; the published models used 0.
       remat: Recompute each block in the backward pass: about a third more time, activations of one block only.
+      pretrained: Where a new run takes the pLM's weights from, as in `pretrained.load_esm2`; "" is random ones. In a
+        config document it also stands for the sizes.
     """
 
     layers: int = 6
@@ -53,8 +58,10 @@ class PLMConfig:
     heads: int = 20
     vocab: int = len(alphabet.TOKENS)
     token_dropout: bool = True
+    rotary_dtype: str = "float32"
     dropout: float = 0.0
     remat: bool = False
+    pretrained: str = ""
 
     def __post_init__(self) -> None:
         _check_positive(self, "layers", "width", "heads")
@@ -66,6 +73,8 @@ class PLMConfig:
             f"multiples of 2 x heads = {2 * self.heads}",
             "Change width or heads: every head needs an even number of channels.",
         )
+        allowed = ", ".join(ROTARY_DTYPES)
+        _check("PLMConfig.rotary_dtype", self.rotary_dtype, self.rotary_dtype in ROTARY_DTYPES, allowed, "Choose one.")
         tokens = len(alphabet.TOKENS)
         _check(
             "PLMConfig.vocab", self.vocab, self.vocab >= tokens, f"{tokens} or more", "Set it to len(alphabet.TOKENS)."

@@ -7,6 +7,7 @@ Parameter names are those of the published torch checkpoints (fair-esm: `layers.
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from bihf_jax.data import alphabet
 from bihf_jax.models.attention import segment_attention
@@ -51,18 +52,24 @@ def chain_positions(chain_segment: Array) -> Array:
     return slots - jax.lax.cummax(starts, axis=1)
 
 
-def rotary(x: Array, positions: Array) -> Array:
+def rotary_frequencies(head_width: int, dtype: str = "float32") -> np.ndarray:
+    """Radians per position of each pair of a head's channels, [head_width / 2] float32, rounded to `dtype`."""
+    exact = 10000.0 ** (-np.arange(0, head_width, 2) / head_width)
+    return exact.astype(np.float32).astype(dtype).astype(np.float32)
+
+
+def rotary(x: Array, positions: Array, frequencies: np.ndarray) -> Array:
     """Rotary position embedding (Su et al. 2021), pairs (i, i + D/2) as in ESM-2; angles in float32.
 
     Args:
       x: [R, H, L, D].
       positions: [R, L] int32.
+      frequencies: [D / 2] float32, see `rotary_frequencies`.
 
     Returns:
       [R, H, L, D] in the dtype of x.
     """
     half = x.shape[-1] // 2
-    frequencies = 1.0 / (10000.0 ** (jnp.arange(half, dtype=jnp.float32) * 2 / x.shape[-1]))
     angles = positions[:, None, :, None] * frequencies  # [R, 1, L, D/2]
     cos, sin = jnp.cos(angles), jnp.sin(angles)
     first, second = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
@@ -103,7 +110,8 @@ class SelfAttention(nn.Module):
         """[R, L, C], segment and positions [R, L] -> [R, L, C]."""
         query, key, value = (self._heads(nn.Dense(self.config.width, dtype=self.dtype, name=name)(x))
                              for name in ("q_proj", "k_proj", "v_proj"))  # fmt: skip
-        query, key = rotary(query, positions), rotary(key, positions)
+        frequencies = rotary_frequencies(self.config.head_width, self.config.rotary_dtype)
+        query, key = rotary(query, positions, frequencies), rotary(key, positions, frequencies)
         attended = segment_attention(query, key, value, segment, segment, self.attention)
         attended = jnp.swapaxes(attended, 1, 2).reshape(x.shape)  # [R, H, L, D] -> [R, L, C]
         return nn.Dense(self.config.width, dtype=self.dtype, name="out_proj")(attended)

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from bihf_jax.configuration import ConfigError, build, differences
 from bihf_jax.data.plan import GridShape
 from bihf_jax.models.config import EncoderConfig, FusionConfig, HeadConfig, PLMConfig
 from bihf_jax.models.heads import ResidueModel
+from bihf_jax.pretrained import esm2_config
 from bihf_jax.tasks import Task, make_task
 from bihf_jax.training.optimizer import OptimizerConfig, learning_rate_schedule
 
@@ -105,7 +106,8 @@ def experiment_config(values: Mapping[str, Any]) -> ExperimentConfig:
 
     Args:
       values: nested settings, e.g. an `ml_collections.ConfigDict`; `encoder.plm.name` may name a published size of
-        ESM-2 and `encoder.fusion.name` a fusion method, whose other settings then are changes to it.
+        ESM-2 and `encoder.fusion.name` a fusion method, whose other settings then are changes to it. So may
+        `encoder.plm.pretrained`, where the sizes are left out: they are those of the weights.
 
     Raises:
       ConfigError: names the key, the value and what is allowed.
@@ -113,9 +115,12 @@ def experiment_config(values: Mapping[str, Any]) -> ExperimentConfig:
     values = _plain(values)
     encoder = values.get("encoder")
     if isinstance(encoder, dict):
-        for part, config_class in (("plm", PLMConfig), ("fusion", FusionConfig)):
+        for part, make in (("plm", PLMConfig.named), ("fusion", FusionConfig.named)):
             if isinstance(encoder.get(part), dict) and "name" in encoder[part]:
-                encoder[part] = _named(config_class, encoder[part], f"config.encoder.{part}")
+                encoder[part] = _changed(make, "name", encoder[part], f"config.encoder.{part}")
+        plm = encoder.get("plm")
+        if isinstance(plm, dict) and plm.get("pretrained") and not {"layers", "width", "heads"} & plm.keys():
+            encoder["plm"] = _changed(_pretrained_plm, "pretrained", plm, "config.encoder.plm")
     config = build(ExperimentConfig, values)
     task = config.make_task()
     if config.encoder.structure.neighbours > config.data.neighbours:
@@ -126,14 +131,19 @@ def experiment_config(values: Mapping[str, Any]) -> ExperimentConfig:
     return dataclasses.replace(config, head=dataclasses.replace(config.head, num_outputs=task.num_outputs))
 
 
-def _named(config_class: type[PLMConfig] | type[FusionConfig], values: Mapping[str, Any], path: str) -> Any:
-    """The config that goes by `values["name"]`, with the other values changed."""
+def _changed(make: Callable[..., Any], key: str, values: Mapping[str, Any], path: str) -> Any:
+    """The config that `make` gives for `values[key]`, with the other values changed."""
     changes = dict(values)
-    name = changes.pop("name")
+    name = changes.pop(key)
     try:
-        return config_class.named(name, **changes)
+        return make(name, **changes)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def _pretrained_plm(source: str, **changes: Any) -> PLMConfig:
+    """The config of published weights, with changes."""
+    return dataclasses.replace(esm2_config(source), pretrained=source, **changes)
 
 
 def _plain(values: Any) -> Any:

@@ -20,6 +20,7 @@ from bihf_jax.data.pipeline import Host, Records, example_batch, training_batche
 from bihf_jax.data.plan import GridShape, fill, make_plan
 from bihf_jax.data.records import RecordSet
 from bihf_jax.data.shuffled import ShuffledLabels
+from bihf_jax.pretrained import with_pretrained_plm
 from bihf_jax.tasks import Task, metrics, predictions
 from bihf_jax.training import hosts, supervisor
 from bihf_jax.training import step as step_lib
@@ -103,8 +104,9 @@ class _Interval:
 def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
     """Trains, validates and checkpoints as the config says.
 
-    Restoring, in order: (1) the run in `workdir` goes on from its last checkpoint; (2) otherwise it starts from random
-    initialisation. The config is kept in `workdir`, and going on with another one is refused.
+    Restoring, in order: (1) the run in `workdir` goes on from its last checkpoint; (2) otherwise the pLM starts from
+    `config.encoder.plm.pretrained` where that is set, and the rest, or all, from random initialisation. The config is
+    kept in `workdir`, and going on with another one is refused.
 
     Args:
       config_values: a config document, see `config.ExperimentConfig`.
@@ -115,6 +117,7 @@ def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
 
     Raises:
       ConfigError: before data or devices are touched.
+      PretrainedError: pretrained weights that cannot be had, or of another model than the config's.
       NonFiniteLossError: see there.
       Interrupted: SIGTERM or SIGINT; the state is saved.
     """
@@ -151,6 +154,8 @@ def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
     if restored is not None:
         state, progress = restored
         _LOGGER.info("resumed from step %d (best %s at %s)", state.step, progress.best_score, progress.best_step)
+    elif config.encoder.plm.pretrained:
+        state = state._replace(params=with_pretrained_plm(state.params, config.encoder.plm))
     if host.count > 1:
         hosts.agree("states", {"last checkpoint": int(state.step), "state digest": hosts.digest(state)})
     run_log = RunLog(workdir, int(state.step)) if host.index == 0 else NoLog()
