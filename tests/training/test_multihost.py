@@ -151,7 +151,12 @@ def two_hosts(config_file, folder):
 def run_alone(command: list[str]) -> str:
     """One process with the four devices."""
     done = subprocess.run(
-        [sys.executable, *command], env=environment(devices=4), capture_output=True, text=True, timeout=1500, check=False
+        [sys.executable, *command],
+        env=environment(devices=4),
+        capture_output=True,
+        text=True,
+        timeout=1500,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout
