@@ -73,9 +73,7 @@ def load_esm2(source: str | Path, *, head: bool = True, revision: str | None = N
       PretrainedError: no such weights, a damaged or unsafe file, another model than ESM-2 (ESM-1b and ESM-1v are
         refused by name), or tensors without a place or parameters without a tensor: lists both.
     """
-    path = _locate(source, revision)
-    if hub.is_hub_id(str(source)) and path != Path(source):
-        hub.verify(path)
+    path = _locate(source, revision, verify=True)
     model = _load_saved(path, head) if _is_saved(path) else _convert(_read(path), head)
     count = sum(leaf.size for leaf in jax.tree.leaves(model.params))
     config = model.config
@@ -92,7 +90,7 @@ def esm2_config(source: str | Path, *, revision: str | None = None) -> PLMConfig
     Raises:
       PretrainedError: as `load_esm2` does, for what can be seen without the weights.
     """
-    path = _locate(source, revision)
+    path = _locate(source, revision, verify=False)
     return PLMConfig(**_read_about(path)["config"]) if _is_saved(path) else _read(path).config
 
 
@@ -125,7 +123,8 @@ def with_pretrained_plm(params: Params, config: PLMConfig) -> Params:
 # ---- finding and reading ---------------------------------------------------------------------------------------------
 
 
-def _locate(source: str | Path, revision: str | None) -> Path:
+def _locate(source: str | Path, revision: str | None, *, verify: bool) -> Path:
+    """The file or folder; `verify` compares what the hub's cache has with its checksums, which reads it all."""
     path = Path(source).expanduser()
     if path.exists():
         if revision is not None:
@@ -134,7 +133,10 @@ def _locate(source: str | Path, revision: str | None) -> Path:
             )
         return path
     if isinstance(source, str) and hub.is_hub_id(source):
-        return hub.download(source, revision)
+        folder = hub.download(source, revision)
+        if verify:
+            hub.verify(folder)
+        return folder
     raise PretrainedError(
         f"no pretrained weights at {str(source)!r}: there is no such file or folder, and it is no hub id such as "
         f"facebook/esm2_t6_8M_UR50D"

@@ -68,7 +68,10 @@ def read_hugging_face(folder: Path) -> Published:
     """
     config = _hugging_face_config(folder / "config.json")
     vocabulary = folder / "vocab.txt"
-    if vocabulary.exists() and tuple(vocabulary.read_text(encoding="utf-8").split()) != alphabet.TOKENS:
+    if (
+        vocabulary.exists()
+        and tuple(vocabulary.read_text(encoding="utf-8", errors="replace").split()) != alphabet.TOKENS
+    ):
         raise PretrainedError(
             f"{vocabulary} has other tokens, or another order, than ESM-2: {', '.join(alphabet.TOKENS)}"
         )
@@ -93,8 +96,8 @@ _HUGGING_FACE_SETTINGS: dict[str, tuple[Any, tuple[Any, ...]]] = {
 
 def _hugging_face_config(path: Path) -> PLMConfig:
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        settings = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
         raise PretrainedError(f"{path} cannot be read ({error}); a Hugging Face folder needs it") from error
     positions = settings.get("position_embedding_type", "absolute")
     if settings.get("model_type") == "esm" and positions != "rotary":
@@ -153,7 +156,8 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 def _read_shards(index: Path, read: Any) -> dict[str, Tensor]:
     """The tensors of a sharded model; each must be in the shard that the index says, and no other."""
     try:
-        shard_of = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        shard_of = {str(name): str(file) for name, file in dict(weight_map).items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PretrainedError(f"{index} cannot be read ({error!r}); fetch it again") from error
     tensors: dict[str, Tensor] = {}
@@ -202,7 +206,8 @@ def _published(
     tensors: dict[str, Tensor] = {}
     for original, tensor in content.items():
         if not isinstance(original, str) or not isinstance(tensor, Tensor):
-            raise PretrainedError(f"{source}: {original!r} holds {tensor!r}, not a tensor; fetch the file again")
+            kind = type(tensor).__name__
+            raise PretrainedError(f"{source}: {original!r} holds a {kind}, not a tensor; fetch the file again")
         name = original
         for pattern, replacement in names:
             name = re.sub(pattern, replacement, name)

@@ -131,6 +131,8 @@ class _Interpreter:
             self._top(list).extend(items)
         elif opcode in ("SETITEM", "SETITEMS"):
             items = [stack.pop(-2), stack.pop()] if opcode == "SETITEM" else self._pop_to_mark()
+            if not all(isinstance(key, str | int) for key in items[::2]):
+                raise self._refusal("a dict whose keys are neither names nor numbers")
             self._top(dict).update(zip(items[::2], items[1::2], strict=True))
         elif opcode == "GLOBAL":
             stack.append(self._name(argument))
@@ -144,6 +146,8 @@ class _Interpreter:
             stack.append(self._make(called, arguments))
         elif opcode == "BUILD":
             attributes = stack.pop()
+            if not isinstance(attributes, dict):
+                raise self._refusal(f"attributes that are a {type(attributes).__name__}")
             if isinstance(self._top(dict), Namespace):
                 stack[-1].update(attributes)  # those of an OrderedDict (a state dict's versions) say nothing to us
         else:
@@ -157,7 +161,7 @@ class _Interpreter:
 
     def _top(self, kind: type) -> Any:
         if not isinstance(self.stack[-1], kind):
-            raise self._refusal(f"a change to {self.stack[-1]!r}")
+            raise self._refusal(f"a change to a {type(self.stack[-1]).__name__}")
         return self.stack[-1]
 
     def _name(self, text: str) -> _Name:
@@ -171,11 +175,11 @@ class _Interpreter:
             return self._tensor(*arguments[:4])
         if name in (_DICT, _NAMESPACE) and arguments == ():
             return {} if name == _DICT else Namespace()
-        raise self._refusal(f"a call of {called!r} with {arguments!r}")
+        raise self._refusal(f"a call of {name or f'a {type(called).__name__}'} with {len(arguments)} arguments")
 
     def _storage(self, kind: str, storage_type: _Name, key: str, location: str, size: int) -> _Storage:
-        if kind != "storage" or storage_type.text not in _STORAGE_DTYPES:
-            raise self._refusal(f"a reference to {kind} {storage_type}")
+        if kind != "storage" or not isinstance(storage_type, _Name) or storage_type.text not in _STORAGE_DTYPES:
+            raise self._refusal("a reference to something else than numbers")
         storage = _Storage(f"{self.root}data/{key}", _STORAGE_DTYPES[storage_type.text], size)
         member = self.archive.getinfo(storage.member)
         self._check_stored(member)
@@ -186,6 +190,10 @@ class _Interpreter:
         return storage
 
     def _tensor(self, storage: _Storage, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
+        if not isinstance(storage, _Storage) or not all(
+            isinstance(number, int) for number in (offset, *shape, *stride)
+        ):
+            raise self._refusal("a tensor without numbers, or of a shape without integers")
         reach = [(length - 1) * step for length, step in zip(shape, stride, strict=True)]
         count = 1 + sum(reach) if all(shape) else 0
         # The view below trusts these numbers, so none may lead out of the member's bytes.

@@ -50,8 +50,15 @@ def malicious(marker):
         "old protocol": (b"cposix\nsystem\n(S'touch " + os.fsencode(marker) + b"'\ntR.", r"posix\.system"),
         "instance": (b"(iposix\nsystem\n.", "the instruction INST"),
         "extension": (b"\x80\x02\x82\x01.", "the instruction EXT1"),
-        "change of a string": (b"\x80\x02X\x01\x00\x00\x00a}b.", "a change to 'a'"),
-        "call of a storage": (b"\x80\x02ctorch\nFloatStorage\n)R.", "a call of"),
+        "change of a string": (b"\x80\x02X\x01\x00\x00\x00a}b.", "a change to a str"),
+        "call of a storage": (b"\x80\x02ctorch\nFloatStorage\n)R.", "a call of torch FloatStorage with 0 arguments"),
+        "call of a number": (b"\x80\x02K\x01)R.", "a call of a int with 0 arguments"),
+        "key": (b"\x80\x02})K\x01s.", "a dict whose keys"),
+        "reference": (b"\x80\x02(K\x01K\x01K\x01K\x01K\x01tQ.", "a reference to something else"),
+        "tensor of nothing": (
+            b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(K\x01K\x00))tR.",
+            "a tensor without numbers",
+        ),
     }
 
 
