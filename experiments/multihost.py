@@ -54,8 +54,10 @@ def _work_as_host(work: Callable[[], int]) -> int:
     except (hosts.HostsDifferError, jax.errors.JaxRuntimeError) as error:
         return fail(error)
     except Exception as error:
-        _LOGGER.exception("unexpected")
-        return fail(error)
+        # Nothing that the user did: with where it came from, and yet the other hosts are told.
+        supervisor.report_failure(f"{type(error).__name__}: {error}")
+        _LOGGER.exception("unexpected error")
+        return 1
 
 
 def fail(error: Exception) -> int:

@@ -86,7 +86,7 @@ def test_a_hung_host_is_ended_and_says_all(tmp_path):
 
 def test_a_slow_host_goes_on(tmp_path):
     """Reports within the timeout keep a host going, for longer than the timeout in all."""
-    assert finish(start(tmp_path, 0, "slow", timeout=6))[0] == 0
+    assert finish(start(tmp_path, 0, "slow", timeout=4))[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -113,9 +113,9 @@ def test_the_end_of_one_host_ends_the_other(tmp_path, behaviour, reason):
 def test_failures_of_an_earlier_start_are_forgotten(tmp_path):
     """A host that failed last time does not end the others this time, before it is back as after."""
     assert finish(start(tmp_path, 1, "fail"))[0] == 1
-    other = start(tmp_path, 0, "slow", timeout=6)
+    other = start(tmp_path, 0, "slow", timeout=4)
     child_of(tmp_path, 0)
-    assert finish(start(tmp_path, 1, "slow", timeout=6))[0] == 0
+    assert finish(start(tmp_path, 1, "slow", timeout=4))[0] == 0
     assert finish(other)[0] == 0
 
 
