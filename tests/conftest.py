@@ -42,6 +42,14 @@ def sample_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: a long file that starts last would keep one process busy and the others idle."""
+    slow = {item.path: 0 for item in items}
+    for item in items:
+        slow[item.path] += item.get_closest_marker("slow") is not None
+    items.sort(key=lambda item: -slow[item.path])  # a stable sort: the order within a file stays
+
+
 def pytest_sessionfinish() -> None:
     """Removes the compiled programs."""
     shutil.rmtree(COMPILED, ignore_errors=True)
