@@ -91,7 +91,7 @@ def load(out, *sources, **variables):
     """What a fresh process prints, that loads the sources one after the other and saves them into `out`."""
     out.mkdir()
     command = [sys.executable, "-c", _LOAD, out, *sources]
-    variables |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1"}
+    variables |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
     done = subprocess.run(
         list(map(str, command)), env=environment(**variables), capture_output=True, text=True, timeout=300, check=False
     )

@@ -61,8 +61,8 @@ def transformers_reference(config, folder, seed):
     def apply(tokens, mask):
         with torch.no_grad():
             out = model(
-                input_ids=torch.as_tensor(tokens).long(),
-                attention_mask=torch.as_tensor(mask).long(),
+                input_ids=torch.tensor(tokens).long(),
+                attention_mask=torch.tensor(mask).long(),
                 output_hidden_states=True,
             )
         return [state.numpy() for state in [*out.hidden_states, out.logits]]
