@@ -36,7 +36,7 @@ quickstart: $(VENV)/.prep
 	  --controls=$(RUNS)/control_1,$(RUNS)/control_2,$(RUNS)/control_3
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
