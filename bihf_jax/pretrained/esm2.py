@@ -164,7 +164,11 @@ def _convert(published: Published, head: bool) -> ESM2:
     used = {_tensor_name(path) for path in shapes}
     unused = {name for name in published.tensors.keys() - used if _is_unused(name, head)}
     _audit(published, shapes, tensor_of, published.tensors.keys() - used - unused)
-    flat = {path: _parameter(path, tensor_of[path]) for path in shapes}
+    # All are allocated before the first is read: copies that are made and freed between them would leave holes.
+    flat = {path: np.empty(shape, np.float32) for path, shape in shapes.items()}
+    for path, parameter in flat.items():
+        values = tensor_of[path].read()
+        parameter[...] = values.T if path[-1] == "kernel" else values
     if head and "lm_head.weight" in published.tensors:
         _check_tied(published, flat[("embed_tokens", "embedding")])
     names = tuple(sorted(published.tensors[name].name for name in unused))
@@ -215,12 +219,6 @@ def _audit(
         config = published.config
         title = f"{published.source} is not the ESM-2 of {config.layers} layers, width {config.width} that it says:"
         raise PretrainedError("\n  ".join([title, *sorted(problems)]))
-
-
-def _parameter(path: tuple[str, ...], tensor: Tensor) -> np.ndarray:
-    """float32, in memory of its own."""
-    values = tensor.read()
-    return np.array(values.T if path[-1] == "kernel" else values, np.float32, order="C")
 
 
 def _check_tied(published: Published, embedding: np.ndarray) -> None:

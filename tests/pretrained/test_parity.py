@@ -22,6 +22,7 @@ from tests.models.chains import hidden_states, in_one_row, random_chains
 from tests.pretrained.files import hugging_face_settings
 
 torch = pytest.importorskip("torch", reason="parity needs torch, transformers and fair-esm")
+torch.set_num_threads(1)  # the models are small; threads would wait for each other
 TOLERANCE = 1e-5
 BFLOAT16_TOLERANCE = 0.02  # it keeps 8 bits; measured: 0.010
 
