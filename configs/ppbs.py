@@ -8,8 +8,8 @@ Cost: under 30 minutes on 2 CPU cores.
     python -m experiments.train --config=configs/ppbs.py:fusion=local,records=RECORDS --workdir=WORKDIR
     python -m experiments.evaluate --workdir=WORKDIR
 
-Arguments: fusion=local|global or another of `bihf_jax.models.FUSION_METHODS`; records=DIR; steps=N; seed=N;
-runlocal=True shrinks all to a minute on a laptop.
+Arguments: fusion=local|global or another of `bihf_jax.models.FUSION_METHODS`; records=DIR; steps=N; rows=N of a batch;
+learning_rate=X; seed=N; runlocal=True shrinks all to a minute on a laptop.
 """
 
 from ml_collections import ConfigDict
@@ -19,14 +19,15 @@ from configs import common
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """The config document, for `--config=configs/ppbs.py:ARG`."""
-    arg = common.parse_arg(arg, fusion="local", records="runs/ppbs/records", steps=700, seed=0, runlocal=False)
+    defaults = {"fusion": "local", "records": "runs/ppbs/records", "steps": 700, "rows": 2, "learning_rate": 1e-3}
+    arg = common.parse_arg(arg, **defaults, seed=0, runlocal=False)
     config = ConfigDict()
     config.seed = arg.seed
     config.task = {"name": "ppbs"}
 
     config.data = ConfigDict()
     config.data.records = arg.records
-    config.data.rows = 2
+    config.data.rows = arg.rows
     config.data.lengths = (1024,)  # 10 of the 271 complexes are longer and are cropped in training, never in scoring
     config.data.graphs_per_row = 24
     config.data.neighbours = 24
@@ -47,7 +48,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.training.log_every = 20
     config.training.evaluate_every = 100
     config.training.checkpoint_every = 100
-    config.training.optimizer = {"learning_rate": 1e-3, "warmup_steps": arg.steps // 10, "weight_decay": 0.05}
+    optimizer = {"learning_rate": arg.learning_rate, "warmup_steps": arg.steps // 10, "weight_decay": 0.05}
+    config.training.optimizer = optimizer
 
     if arg.runlocal:
         config.data.rows = 1

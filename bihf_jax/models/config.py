@@ -49,6 +49,8 @@ class PLMConfig:
         precision were trained with rounded ones, and a file with such frequencies sets it.
       dropout: Share of each block's update that is dropped in training; the published models used 0.
       remat: Recompute each block in the backward pass: about a third more time, activations of one block only.
+      scan: Run the blocks of a stage as a loop of the compiled program. Compiling takes the time of one block a stage,
+        not of all; the parameters are the same, and a step copies them once.
       pretrained: Where a new run takes the pLM's weights from, as in `pretrained.load_esm2`; "" is random ones. In a
         config document it also stands for the sizes.
     """
@@ -61,6 +63,7 @@ class PLMConfig:
     rotary_dtype: str = "float32"
     dropout: float = 0.0
     remat: bool = False
+    scan: bool = False
     pretrained: str = ""
 
     def __post_init__(self) -> None:

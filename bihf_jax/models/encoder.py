@@ -72,8 +72,7 @@ class FusedEncoder(nn.Module):
         intermediates = {}
         for part, stage in self.config.schedule:
             if part == "sequence":
-                for layer in layers[stage]:
-                    sequence = self.plm.block(layer, sequence, batch.chain_segment, batch.sequence_mask, row_id)
+                sequence = self.plm.blocks(layers[stage], sequence, batch.chain_segment, batch.sequence_mask, row_id)
             elif part == "structure":
                 structure = self.structure.stage(stage, structure, row_id)
             else:

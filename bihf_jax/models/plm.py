@@ -4,6 +4,9 @@ Parameter names are those of the published torch checkpoints (fair-esm: `layers.
 `layers_0/self_attn/q_proj/kernel`, transposed), so that weights cross over name by name.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -15,6 +18,7 @@ from bihf_jax.models.config import PLMConfig
 from bihf_jax.models.dropout import Dropout
 
 Array = jax.Array
+Params = Mapping[str, Any]
 
 LAYER_NORM_EPSILON = 1e-5
 # Share of <mask> among the tokens while ESM-2 was trained: 15 % of residues chosen, 80 % of them masked.
@@ -142,7 +146,7 @@ class TransformerBlock(nn.Module):
 
 
 class ProteinLanguageModel(nn.Module):
-    """ESM-2 in steps, so that others can act between its blocks: `embed`, `block` for each layer, `finish`.
+    """ESM-2 in steps, so that others can act between its blocks: `embed`, `blocks` for groups of layers, `finish`.
 
     Calling it runs all steps. `logits` is the masked-language-model head, whose parameters exist only if it is used
     at initialisation.
@@ -184,10 +188,34 @@ class ProteinLanguageModel(nn.Module):
             x *= mask_rescaling(tokens, chain_segment, sequence_mask)[..., None].astype(x.dtype)
         return jnp.where(sequence_mask[..., None], x, 0)
 
-    def block(self, layer: int, x: Array, chain_segment: Array, sequence_mask: Array, row_id: Array | None) -> Array:
-        """Block number `layer` (from 0): [R, L, C] -> [R, L, C]. Slots without a token are attended by no slot."""
-        segment = jnp.where(sequence_mask, chain_segment, 0)
-        return self.layers[layer](x, segment, chain_positions(chain_segment), row_id)
+    def blocks(
+        self, layers: range, x: Array, chain_segment: Array, sequence_mask: Array, row_id: Array | None
+    ) -> Array:
+        """Consecutive blocks (numbers from 0): [R, L, C] -> [R, L, C]. Slots without a token are attended by no slot."""
+        segment, positions = jnp.where(sequence_mask, chain_segment, 0), chain_positions(chain_segment)
+        if self.config.scan and len(layers) > 1 and not self.is_initializing():
+            return self._scanned(layers, x, segment, positions, row_id)
+        for layer in layers:
+            x = self.layers[layer](x, segment, positions, row_id)
+        return x
+
+    def _scanned(self, layers: range, x: Array, segment: Array, positions: Array, row_id: Array | None) -> Array:
+        """The blocks as one loop of the compiled program.
+
+        Their parameters are stacked here, in the step, so that they have the same names and shapes in both forms. A
+        block draws its dropout from a key of its own, but not from the one it has in the unrolled form.
+        """
+        block = TransformerBlock(self.config, self.dtype, self.attention, name="layers", parent=None)
+        modules = [self.layers[layer] for layer in layers]
+        params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(module.variables["params"] for module in modules))
+        keys = jnp.stack([module.make_rng("dropout") for module in modules]) if self.has_rng("dropout") else None
+
+        def body(x: Array, of_layer: tuple[Params, Array | None]) -> tuple[Array, None]:
+            params, key = of_layer
+            rngs = {} if key is None else {"dropout": key}
+            return block.apply({"params": params}, x, segment, positions, row_id, rngs=rngs), None
+
+        return jax.lax.scan(jax.checkpoint(body, prevent_cse=False) if self.config.remat else body, x, (params, keys))[0]
 
     def finish(self, x: Array) -> Array:
         """The LayerNorm after the last block: [R, L, C] -> [R, L, C]."""
@@ -200,8 +228,7 @@ class ProteinLanguageModel(nn.Module):
     def __call__(self, tokens: Array, chain_segment: Array, sequence_mask: Array, row_id: Array | None = None) -> Array:
         """Finished features [R, L, C] of tokens [R, L]; `row_id` [R] turns dropout on."""
         x = self.embed(tokens, chain_segment, sequence_mask)
-        for layer in range(self.config.layers):
-            x = self.block(layer, x, chain_segment, sequence_mask, row_id)
+        x = self.blocks(range(self.config.layers), x, chain_segment, sequence_mask, row_id)
         return self.finish(x)
 
     def token_logits(self, tokens: Array, chain_segment: Array, sequence_mask: Array) -> Array:

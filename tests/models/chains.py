@@ -28,5 +28,5 @@ def hidden_states(plm, tokens, segment, mask):
     """Features after the embedding and after every block (the last one finished), as transformers lists them."""
     states = [plm.embed(tokens, segment, mask)]
     for layer in range(plm.config.layers):
-        states.append(plm.block(layer, states[-1], segment, mask, None))
+        states.append(plm.blocks(range(layer, layer + 1), states[-1], segment, mask, None))
     return [*states[:-1], plm.finish(states[-1])]
