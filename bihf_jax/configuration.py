@@ -42,8 +42,8 @@ def build(cls: type[T], values: Mapping[str, Any], path: str = "config") -> T:
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{path}.{name} is a group of settings, got {value!r}")
             value = build(inner, value, f"{path}.{name}")
-        elif isinstance(value, list):
-            value = tuple(value)
+        else:
+            value = _tuples(value)
         arguments[name] = value
     required = [
         name
@@ -57,3 +57,8 @@ def build(cls: type[T], values: Mapping[str, Any], path: str = "config") -> T:
         return cls(**arguments)
     except (ValueError, TypeError) as error:
         raise error if isinstance(error, ConfigError) else ConfigError(f"{path}: {error}") from error
+
+
+def _tuples(value: Any) -> Any:
+    """Lists, as JSON has them, to tuples, at every depth."""
+    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value

@@ -10,7 +10,9 @@ from bihf_jax.models.config import (
     FusionConfig,
     GVPConfig,
     HeadConfig,
+    MPNNConfig,
     PLMConfig,
+    StructureConfig,
 )
 from bihf_jax.models.encoder import EncoderOutput, FusedEncoder
 from bihf_jax.models.heads import ResidueHead, ResidueModel
@@ -25,8 +27,10 @@ __all__ = [
     "FusionConfig",
     "GVPConfig",
     "HeadConfig",
+    "MPNNConfig",
     "PLMConfig",
     "ProteinLanguageModel",
     "ResidueHead",
     "ResidueModel",
+    "StructureConfig",
 ]

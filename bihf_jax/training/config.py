@@ -11,8 +11,9 @@ import flax.linen as nn
 
 from bihf_jax.configuration import ConfigError, build
 from bihf_jax.data.plan import GridShape
-from bihf_jax.models.config import EncoderConfig, FusionConfig, HeadConfig, PLMConfig
+from bihf_jax.models.config import EncoderConfig, FusionConfig, GVPConfig, HeadConfig, PLMConfig, StructureConfig
 from bihf_jax.models.heads import ResidueModel
+from bihf_jax.models.structure import structure_encoder
 from bihf_jax.tasks import Task, make_task
 from bihf_jax.training.optimizer import OptimizerConfig, learning_rate_schedule
 
@@ -106,6 +107,7 @@ def experiment_config(values: Mapping[str, Any]) -> ExperimentConfig:
     Args:
       values: nested settings, e.g. an `ml_collections.ConfigDict`; `encoder.plm.name` may name a published size of
         ESM-2 and `encoder.fusion.name` a fusion method, whose other settings then are changes to it.
+        `encoder.structure.name` says whose settings the others of `encoder.structure` are; without it GVP's.
 
     Raises:
       ConfigError: names the key, the value and what is allowed.
@@ -116,6 +118,8 @@ def experiment_config(values: Mapping[str, Any]) -> ExperimentConfig:
         for part, config_class in (("plm", PLMConfig), ("fusion", FusionConfig)):
             if isinstance(encoder.get(part), dict) and "name" in encoder[part]:
                 encoder[part] = _named(config_class, encoder[part], f"config.encoder.{part}")
+        if isinstance(encoder.get("structure"), dict):
+            encoder["structure"] = _structure(encoder["structure"], "config.encoder.structure")
     config = build(ExperimentConfig, values)
     task = config.make_task()
     if config.encoder.structure.neighbours > config.data.neighbours:
@@ -134,6 +138,16 @@ def _named(config_class: type[PLMConfig] | type[FusionConfig], values: Mapping[s
         return config_class.named(name, **changes)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def _structure(values: Mapping[str, Any], path: str) -> StructureConfig:
+    """The config of the structure encoder `values["name"]`, with the other values."""
+    settings = dict(values)
+    try:
+        encoder = structure_encoder(settings.pop("name", GVPConfig.name))
+    except ValueError as error:
+        raise ConfigError(f"{path}.name: {error}") from error
+    return build(encoder.config_class, settings, path)
 
 
 def _plain(values: Any) -> Any:
