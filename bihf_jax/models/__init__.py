@@ -12,6 +12,7 @@ from bihf_jax.models.config import (
     HeadConfig,
     MPNNConfig,
     PLMConfig,
+    ProNetConfig,
     StructureConfig,
 )
 from bihf_jax.models.encoder import EncoderOutput, FusedEncoder
@@ -29,6 +30,7 @@ __all__ = [
     "HeadConfig",
     "MPNNConfig",
     "PLMConfig",
+    "ProNetConfig",
     "ProteinLanguageModel",
     "ResidueHead",
     "ResidueModel",

@@ -12,6 +12,8 @@ FUSION_SCHEDULES = ("every_stage", "last_stage", "serial")
 SIDES = ("sequence", "structure")
 ATTENTION_KINDS = ("auto", "blockwise", "dense")
 DTYPES = ("float32", "bfloat16")
+PRONET_LEVELS = ("aminoacid", "backbone", "allatom")
+MAX_SPHERICAL = 7  # of `ProNetConfig`: what the basis functions are exact for in float32
 
 
 def _check(name: str, value: object, valid: bool, allowed: str, fix: str) -> None:
@@ -197,6 +199,50 @@ class MPNNConfig(DistanceConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_positive(self, "width")
+
+
+@dataclasses.dataclass(frozen=True)
+class ProNetConfig(StructureConfig):
+    """ProNet (Wang et al. 2023). Time grows with neighbours x width.
+
+    The paper has width 128, 4 blocks, a radius of 10 Å with at most 32 neighbours, and these numbers of functions and
+    layers. Its augmentations, off here, are active in training only; the values in brackets are the published ones.
+
+    Attributes:
+      level: "aminoacid" (edges from CAs: distance, theta, phi and the torsion tau), "backbone" (Euler angles between
+        the backbone frames for tau, and phi, psi and omega of each node) or "allatom" (chi1-4 too).
+      width: Channels of a node and of a message.
+      num_radial: Bessel functions of the distance for each degree.
+      num_spherical: Degrees of the spherical harmonics of the direction and of the angles, 1 to 7.
+      merge_layers: Hidden layers that merge the three messages; one fewer follow.
+      residue_masking: Share of the residue types that is hidden from this side (0.1 to 0.5 by task), beside what
+        `EncoderConfig.residue_masking` hides from both.
+      coordinate_noise: Å, standard deviation of a shift of each residue as a whole, clipped at 3 of them (0.1).
+      feature_noise: Standard deviation of noise on the nodes before each block, clipped at 4 of them (0.025).
+      angle_noise: Radians, standard deviation of noise on the Euler angles, clipped at 4 of them (0.025).
+    """
+
+    name: str = dataclasses.field(default="pronet", init=False)
+    radius: float | None = 10.0
+    level: str = "backbone"
+    width: int = 128
+    num_radial: int = 6
+    num_spherical: int = 2
+    merge_layers: int = 3
+    residue_masking: float = 0.0
+    coordinate_noise: float = 0.0
+    feature_noise: float = 0.0
+    angle_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_positive(self, "width", "num_radial", "num_spherical", "merge_layers")
+        _check_rates(self, "residue_masking")
+        self._check("level", self.level in PRONET_LEVELS, ", ".join(PRONET_LEVELS), "Choose one.")
+        self._check("num_spherical", self.num_spherical <= MAX_SPHERICAL, f"1 to {MAX_SPHERICAL}", "The paper has 2.")
+        self._check("radius", self.radius is not None, "more than 0 Å", "The radial functions end there; 10 is usual.")
+        for name in ("coordinate_noise", "feature_noise", "angle_noise"):
+            self._check(name, getattr(self, name) >= 0, "0 or more", "0 adds none.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.models.config import StructureConfig
 from bihf_jax.models.gvp import GVPEncoder
 from bihf_jax.models.mpnn import MPNNEncoder
+from bihf_jax.models.pronet import ProNetEncoder
 
 Array = jax.Array
 State = TypeVar("State")
@@ -45,6 +46,7 @@ class StructureEncoder(Protocol[State]):
 STRUCTURE_ENCODERS: dict[str, type] = {
     "gvp": GVPEncoder,
     "mpnn": MPNNEncoder,
+    "pronet": ProNetEncoder,
 }
 
 

@@ -1,5 +1,6 @@
 """Structure files -> `Protein`, its geometry, neighbours and interface labels. Numpy only; imports no model."""
 
+from bihf_jax.protein.frames import backbone_frames, edge_angles, euler_angles
 from bihf_jax.protein.geometry import backbone, find_chain_breaks, torsions
 from bihf_jax.protein.interface import INTERFACE_CUTOFF, interface_labels, split_partners
 from bihf_jax.protein.neighbours import burial, nearest_neighbours
@@ -12,7 +13,10 @@ __all__ = [
     "Protein",
     "StructureError",
     "backbone",
+    "backbone_frames",
     "burial",
+    "edge_angles",
+    "euler_angles",
     "find_chain_breaks",
     "interface_labels",
     "nearest_neighbours",

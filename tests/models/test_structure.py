@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bihf_jax.models.config import GVPConfig, MPNNConfig
+from bihf_jax.models.config import PRONET_LEVELS, GVPConfig, MPNNConfig, ProNetConfig
 from bihf_jax.models.structure import STRUCTURE_ENCODERS, structure_encoder
 from tests.models.batches import noise_where_masked, pack, quick_jit, random_protein, random_rotation, transform
 
@@ -17,6 +17,7 @@ LENGTH, STAGES = 40, 2
 CONFIGS = {
     "gvp": GVPConfig(scalar_width=12, vector_width=4, edge_scalar_width=8, neighbours=6),
     "mpnn": MPNNConfig(width=12, neighbours=6),
+    **{f"pronet {level}": ProNetConfig(level=level, width=12, neighbours=6) for level in PRONET_LEVELS},
 }
 
 
