@@ -59,6 +59,23 @@ def build(cls: type[T], values: Mapping[str, Any], path: str = "config") -> T:
         raise error if isinstance(error, ConfigError) else ConfigError(f"{path}: {error}") from error
 
 
+def differences(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+    """Where two nested mappings of plain values differ, as (path "a.b.c", value in `old`, value in `new`).
+
+    Args:
+      old: one side; a key that it lacks has the value None.
+      new: the other.
+      path: where the two stand, in front of every path.
+    """
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        return [
+            found
+            for key in sorted({*old, *new})
+            for found in differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+        ]
+    return [] if old == new else [(path, old, new)]
+
+
 def _tuples(value: Any) -> Any:
     """Lists, as JSON has them, to tuples, at every depth."""
     return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value

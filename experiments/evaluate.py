@@ -2,12 +2,12 @@
 
 Restores the best checkpoint and scores each split, beside two trivial baselines on the same residues: the positive
 rate and a logistic regression on residue type and burial. Prints the table; writes `scores.json`, `scores.md`, a CSV of
-predictions a split, and PNG pictures into the run's folder.
+predictions a split, and PNG pictures into the run's folder. Several hosts share the scoring: docs/multihost.md.
 """
 
+import dataclasses
 import json
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,10 +17,11 @@ from bihf_jax.configuration import ConfigError
 from bihf_jax.data.records import RecordError, RecordSet
 from bihf_jax.tasks import baselines, metrics, plots, report
 from bihf_jax.tasks.predictions import Predictions, from_examples
+from bihf_jax.training import hosts
 from bihf_jax.training.checkpoints import CheckpointError
 from bihf_jax.training.evaluation import TrainedModel
 from bihf_jax.training.run_log import read_rows
-from experiments import logs
+from experiments import logs, multihost
 
 _LOGGER = logging.getLogger("bihf_jax.evaluate")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run", required=True)
@@ -38,7 +39,7 @@ def evaluate(
     records: str | None = None,
     controls: Sequence[Path] = (),
 ) -> dict:
-    """Scores the run in `workdir` and writes its files there.
+    """Scores the run in `workdir` and writes its files there; of several hosts, the first one writes.
 
     Args:
       workdir: of the run.
@@ -49,7 +50,10 @@ def evaluate(
         real labels.
 
     Returns:
-      What `scores.json` holds.
+      What `scores.json` holds, on every host.
+
+    Raises:
+      HostsDifferError: the hosts have different runs, checkpoints or records.
     """
     model = TrainedModel.load(workdir, which=checkpoint)
     records = records or model.config.data.records
@@ -57,11 +61,20 @@ def evaluate(
     contestants = {"model": model}
     for number, control in enumerate(controls, start=1):
         contestants["control" if number == 1 else f"control_{number}"] = TrainedModel.load(control, which="last")
-    fitted = baselines.fit_baselines(RecordSet(records, "train"))
+    sets = {split: RecordSet(records, split) for split in dict.fromkeys(["train", *splits])}
+    hosts.agree(
+        "runs, checkpoints and records",
+        {
+            "config": {name: dataclasses.asdict(m.config) for name, m in contestants.items()},
+            "checkpoint": {name: m.step for name, m in contestants.items()},
+            "records": {split: examples.fingerprint for split, examples in sets.items()},
+        },
+    )
+    fitted = baselines.fit_baselines(sets["train"])
 
     predictions: dict[str, dict[str, Predictions]] = {}
     for split in splits:
-        examples = RecordSet(records, split)
+        examples = sets[split]
         predictions[split] = {name: from_examples(examples, m.score(examples)) for name, m in contestants.items()}
         for name, baseline in fitted.items():
             predictions[split][name] = from_examples(examples, baselines.score_examples(baseline, examples))
@@ -74,7 +87,8 @@ def evaluate(
         "parameters": model.num_parameters,
         "training_seconds": sum(row["seconds"] for row in read_rows(workdir) if row["kind"] == "train"),
     }
-    _write(workdir, scores, predictions)
+    if hosts.this_host().index == 0:
+        _write(workdir, scores, predictions)
     return scores
 
 
@@ -96,6 +110,11 @@ def main(argv: list[str]) -> None:
     """Parses flags and evaluates."""
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    multihost.run(_evaluate, Path(_WORKDIR.value))
+
+
+def _evaluate() -> int:
+    """The exit status."""
     workdir = Path(_WORKDIR.value)
     try:
         scores = evaluate(
@@ -106,10 +125,11 @@ def main(argv: list[str]) -> None:
             controls=[Path(folder) for folder in _CONTROLS.value],
         )
     except (ConfigError, RecordError, CheckpointError, json.JSONDecodeError) as error:
-        _LOGGER.error("%s", error)
-        sys.exit(1)
-    print(report.score_table(scores))
-    print(f"\nwritten to {workdir}: scores.json, scores.md, predictions_*.csv, pr_curve_*.png, loss_curves.png")
+        return multihost.fail(error)
+    if hosts.this_host().index == 0:
+        print(report.score_table(scores))
+        print(f"\nwritten to {workdir}: scores.json, scores.md, predictions_*.csv, pr_curve_*.png, loss_curves.png")
+    return 0
 
 
 if __name__ == "__main__":

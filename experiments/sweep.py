@@ -11,6 +11,7 @@ with 143.
 Writes `DIR/comparison.json`, `comparison.md` and `comparison.png` from the finished runs, after each of them.
 """
 
+import argparse
 import dataclasses
 import json
 import logging
@@ -25,8 +26,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from absl import app, flags
-
 from bihf_jax.data.records import RecordSet
 from bihf_jax.models import FUSION_METHODS
 from bihf_jax.tasks import baselines, comparison, plots
@@ -35,15 +34,6 @@ from bihf_jax.training.config import load_config
 from experiments import logs
 
 _LOGGER = logging.getLogger("bihf_jax.sweep")
-_CONFIG = flags.DEFINE_string("config", None, "Config document with the arguments `fusion` and `seed`", required=True)
-_CONFIG_ARGS = flags.DEFINE_string("config_args", "", "Its other arguments, e.g. records=DIR,steps=300")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the sweep", required=True)
-_METHODS = flags.DEFINE_list("methods", list(FUSION_METHODS), "Fusion methods, see bihf_jax.models.FUSION_METHODS")
-_OURS = flags.DEFINE_list("ours", ["local", "global"], "Methods that are compared with the best of the others")
-_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of each method")
-_SPLIT = flags.DEFINE_enum("split", "test", ["test", "validation"], "Split that is reported")
-_JOBS = flags.DEFINE_integer("jobs", 1, "Runs at a time, on CPU: each gets an equal share of the cores", lower_bound=1)
-
 FINISHED_FILE = "finished.json"
 _STATUS_OF_SIGTERM = 143
 
@@ -73,6 +63,8 @@ class Plan:
             raise ValueError(f"--methods has {', '.join(unknown)}; methods: {', '.join(FUSION_METHODS)}")
         if not self.methods or not self.seeds:
             raise ValueError("--methods and --seeds must each name at least one")
+        if self.jobs < 1:
+            raise ValueError(f"--jobs is {self.jobs}; it must be at least 1")
         if not Path(self.config).is_file():
             raise ValueError(f"--config {self.config} does not exist; arguments go into --config_args")
         if taken := [name for name in ("fusion", "seed") if f"{name}=" in self.config_args]:
@@ -236,30 +228,51 @@ def _trivial_runs(records: str, split: str) -> dict[str, list[comparison.Run]]:
     }
 
 
-def main(argv: list[str]) -> None:
-    """Parses flags and runs the sweep."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    args = _parser().parse_args(argv)
     try:
-        seeds = tuple(int(seed) for seed in _SEEDS.value)
-        workdir = Path(_WORKDIR.value)
-        plan = Plan(_CONFIG.value, _CONFIG_ARGS.value, workdir, tuple(_METHODS.value), seeds, _JOBS.value)
+        plan = Plan(args.config, args.config_args, args.workdir, args.methods, args.seeds, args.jobs)
     except ValueError as error:
         _LOGGER.error("%s", error)
-        sys.exit(1)
+        return 1
     sweep = Sweep(plan)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sweep.stop())
-    failed = sweep.run(lambda: summarise(plan, _SPLIT.value, _OURS.value))
+    failed = sweep.run(lambda: summarise(plan, args.split, args.ours))
     if sweep.stopped:
         _LOGGER.info("stopped by a signal; the same command goes on from here")
-        sys.exit(_STATUS_OF_SIGTERM)
-    print(summarise(plan, _SPLIT.value, _OURS.value) or "nothing to compare: no finished run of a baseline")
+        return _STATUS_OF_SIGTERM
+    print(summarise(plan, args.split, args.ours) or "nothing to compare: no finished run of a baseline")
     if failed:
         _LOGGER.error("failed: %s", ", ".join(f"{method} seed {seed}" for method, seed in failed))
-        sys.exit(1)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    def names(text: str) -> tuple[str, ...]:
+        return tuple(text.split(","))
+
+    def numbers(text: str) -> tuple[int, ...]:
+        return tuple(int(number) for number in text.split(","))
+
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.sweep",
+        description="Train and score methods x seeds, and compare them.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--config", required=True, help="config document that takes the arguments fusion and seed")
+    parser.add_argument("--config_args", default="", help="its other arguments, e.g. records=DIR,steps=300")
+    parser.add_argument("--workdir", type=Path, required=True, help="folder of the sweep")
+    parser.add_argument("--methods", type=names, default=",".join(FUSION_METHODS), help="fusion methods")
+    parser.add_argument("--ours", type=names, default="local,global", help="compared with the best of the others")
+    parser.add_argument("--seeds", type=numbers, default="0,1,2", help="seeds of each method")
+    parser.add_argument("--split", choices=("test", "validation"), default="test", help="split that is reported")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, on CPU; each gets its share of the cores")
+    return parser
 
 
 if __name__ == "__main__":
     logs.show_progress()
-    app.run(main)
+    sys.exit(main())

@@ -1,17 +1,23 @@
 """Multi-head attention limited to segments: a slot attends to the slots of its own chain (or protein) and no other.
 
-Two implementations with the same result:
+Three implementations with the same result:
 
 * "blockwise": blocks of 128 queries x 128 keys of all heads, as many as stay in a CPU's cache; blocks that
   share no segment are never visited, so a packed row costs what its proteins cost alone. The softmax is accumulated
   over the key blocks (Milakov & Gimelshein 2018; Dao et al. 2022), the backward pass recomputes the probabilities
   from the saved logsumexp, and nothing of size L x L exists. For CPUs.
-* "dense": `jax.nn.dot_product_attention` with a mask. For accelerators, for now: it materialises the scores
+* "splash": the Pallas kernel of that name that comes with JAX. For TPUs: blocks of up to 512 x 512 scores of one head
+  stay in the chip's vector memory, and nothing of size L x L exists.
+* "dense": `jax.nn.dot_product_attention` with a mask. For other accelerators: it materialises the scores
   [R, H, L, L].
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+
+from bihf_jax.models.platform import target_platform
 
 Array = jax.Array
 
@@ -36,7 +42,8 @@ def segment_attention(
       value: [R, H, Lk, D].
       query_segment: [R, Lq] int32, 0 where there is no query.
       key_segment: [R, Lk] int32, 0 where there is no key.
-      implementation: "blockwise", "dense", or "auto": blockwise where JAX's default backend is the CPU.
+      implementation: "blockwise", "splash" (compiles for TPUs only), "dense", or "auto": the first on CPU, the second
+        on TPU, the third elsewhere.
 
     Returns:
       [R, H, Lq, D] in the dtype of `value`; zeros where the query's segment is 0 or holds no key. The softmax is
@@ -46,15 +53,13 @@ def segment_attention(
       ValueError: for an unknown implementation.
     """
     if implementation == "auto":
-        implementation = "blockwise" if jax.default_backend() == "cpu" else "dense"
-    if implementation == "blockwise":
-        return _blockwise_attention(query, key, value, query_segment, key_segment)
-    if implementation == "dense":
-        return _dense_attention(query, key, value, query_segment, key_segment)
-    raise ValueError(
-        f"attention implementation is {implementation!r}; allowed: auto, blockwise, dense. Set "
-        "EncoderConfig.attention to one of them."
-    )
+        implementation = {"cpu": "blockwise", "tpu": "splash"}.get(target_platform(), "dense")
+    if implementation not in _IMPLEMENTATIONS:
+        raise ValueError(
+            f"attention implementation is {implementation!r}; allowed: auto, {', '.join(_IMPLEMENTATIONS)}. Set "
+            "EncoderConfig.attention to one of them."
+        )
+    return _IMPLEMENTATIONS[implementation](query, key, value, query_segment, key_segment)
 
 
 def _dense_attention(query: Array, key: Array, value: Array, query_segment: Array, key_segment: Array) -> Array:
@@ -68,6 +73,50 @@ def _dense_attention(query: Array, key: Array, value: Array, query_segment: Arra
 def _same_segment(query_segment: Array, key_segment: Array) -> Array:
     """[..., Lq] and [..., Lk] -> [..., Lq, Lk] bool: the same segment, and not padding."""
     return (query_segment[..., :, None] == key_segment[..., None, :]) & (query_segment[..., :, None] != 0)
+
+
+def _splash_attention(
+    query: Array, key: Array, value: Array, query_segment: Array, key_segment: Array, interpret: bool = False
+) -> Array:
+    """With `interpret`, JAX emulates the kernel, which runs on any platform (slowly: for tests)."""
+    # Here, because importing Pallas takes a second that the other implementations need not spend.
+    from jax.experimental.pallas.ops.tpu import splash_attention as splash
+
+    queries, keys = query.shape[2], key.shape[2]
+    query_block, key_block = _splash_block(queries), _splash_block(keys)
+    query *= _scale(query)  # the kernel does not scale the scores
+    query, key, value = _pad_to(query, query_block, 2), _pad_to(key, key_block, 2), _pad_to(value, key_block, 2)
+    # Padding is segment 0, which attends to itself; the result there is replaced below.
+    segments = splash.SegmentIds(_pad_to(query_segment, query_block, 1), _pad_to(key_segment, key_block, 1))
+    every_pair = splash.FullMask((query.shape[2], key.shape[2]))
+    kernel = splash.make_splash_mha_single_device(
+        splash.MultiHeadMask([every_pair] * query.shape[1]),
+        block_sizes=splash.BlockSizes(
+            block_q=query_block,
+            block_kv=key_block,
+            block_q_dkv=query_block,
+            block_kv_dkv=key_block,
+            block_q_dq=query_block,
+            block_kv_dq=key_block,
+        ),
+        interpret=interpret,
+    )
+    attended = jax.vmap(kernel)(query, key, value, segments)[:, :, :queries]
+    has_key = _same_segment(query_segment, key_segment).any(axis=-1)
+    return jnp.where(has_key[:, None, :, None], attended, 0)
+
+
+def _splash_block(length: int) -> int:
+    """Slots of a block: few large blocks, but at most 512, and little padding; a multiple of 128 (a TPU's lanes)."""
+    blocks = -(-length // 512)
+    return -(-length // (128 * blocks)) * 128
+
+
+def _pad_to(x: Array, multiple: int, axis: int) -> Array:
+    """x with zeros after it along the axis, up to a multiple."""
+    padding = [(0, 0)] * x.ndim
+    padding[axis] = (0, -x.shape[axis] % multiple)
+    return jnp.pad(x, padding)
 
 
 @jax.custom_vjp
@@ -191,11 +240,8 @@ def _product(subscripts: str, left: Array, right: Array) -> Array:
 
 def _split_blocks(x: Array, axis: int) -> Array:
     """[.., L, ..] -> [blocks, .., BLOCK, ..], padded with zeros (which is also segment 0) to whole blocks."""
-    blocks = -(-x.shape[axis] // BLOCK)
-    padding = [(0, 0)] * x.ndim
-    padding[axis] = (0, blocks * BLOCK - x.shape[axis])
-    x = jnp.pad(x, padding)
-    return jnp.moveaxis(x.reshape(*x.shape[:axis], blocks, BLOCK, *x.shape[axis + 1 :]), axis, 0)
+    x = _pad_to(x, BLOCK, axis)
+    return jnp.moveaxis(x.reshape(*x.shape[:axis], -1, BLOCK, *x.shape[axis + 1 :]), axis, 0)
 
 
 def _join_blocks(x: Array, axis: int, length: int) -> Array:
@@ -229,3 +275,10 @@ def _segment_range(segments: Array) -> tuple[Array, Array]:
     """[blocks, BLOCK] -> lowest and highest segment of each block [blocks]; an empty range for a block of padding."""
     low = jnp.where(segments > 0, segments, jnp.iinfo(jnp.int32).max).min(axis=1)
     return low, segments.max(axis=1)
+
+
+_IMPLEMENTATIONS: dict[str, Callable[..., Array]] = {
+    "blockwise": _blockwise_attention,
+    "splash": _splash_attention,
+    "dense": _dense_attention,
+}

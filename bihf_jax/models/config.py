@@ -10,7 +10,7 @@ FUSION_KINDS = ("none", "linear", "local", "global", "cross", "token")
 FUSION_DIRECTIONS = ("both", "to_sequence", "to_structure")
 FUSION_SCHEDULES = ("every_stage", "last_stage", "serial")
 SIDES = ("sequence", "structure")
-ATTENTION_KINDS = ("auto", "blockwise", "dense")
+ATTENTION_KINDS = ("auto", "blockwise", "splash", "dense")
 DTYPES = ("float32", "bfloat16")
 PRONET_LEVELS = ("aminoacid", "backbone", "allatom")
 MAX_SPHERICAL = 7  # of `ProNetConfig`: what the basis functions are exact for in float32
@@ -332,7 +332,7 @@ class EncoderConfig:
       dropout: Share of the merged representation that is dropped in training.
       dtype: Compute type, "float32" or "bfloat16" (half the memory on accelerators, slower on CPU). Parameters,
         softmax, norms and geometry are float32 in both.
-      attention: "auto" is "blockwise" on CPU and "dense" elsewhere (`attention.segment_attention`).
+      attention: "auto" is "blockwise" on CPU, "splash" on TPU and "dense" elsewhere (`attention.segment_attention`).
     """
 
     plm: PLMConfig = dataclasses.field(default_factory=PLMConfig)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import jraph
 
 from bihf_jax.data.batch import ProteinBatch
+from bihf_jax.models.platform import target_platform
 
 Array = jax.Array
 
@@ -50,7 +51,21 @@ def gather_neighbours(x: Array, neighbours: Array) -> Array:
     Returns:
       [R, L, K, ...].
     """
+    if target_platform() == "tpu" and x.dtype in (jnp.bool_, jnp.bfloat16):
+        return _gather_by_product(x, neighbours)
     return jax.vmap(lambda row, senders: row[senders])(x, neighbours)
+
+
+def _gather_by_product(x: Array, neighbours: Array) -> Array:
+    """`gather_neighbours` as a product with a one-hot matrix, which a TPU does faster; bool or bfloat16, finite.
+
+    Exact, as each sum has one term that is not 0. A float32 would need six passes of the matrix units to stay exact.
+    """
+    rows, length, degree = neighbours.shape
+    chosen = jax.nn.one_hot(neighbours, length, dtype=jnp.bfloat16)  # [R, L, K, L]; fused, so it is never in memory
+    values = x.reshape(rows, length, -1).astype(jnp.bfloat16)
+    gathered = jnp.einsum("rlkm,rmc->rlkc", chosen, values).astype(x.dtype)
+    return gathered.reshape(rows, length, degree, *x.shape[2:])
 
 
 def aggregate(messages: Array, mask: Array, reduction: str = "mean") -> Array:

@@ -1,14 +1,19 @@
-"""Structure files -> `Protein`, its geometry, neighbours and interface labels. Numpy only; imports no model."""
+"""Structure files <-> `Protein`; its ligands, geometry, neighbours and interface labels. Imports no model."""
 
 from bihf_jax.protein.frames import backbone_frames, edge_angles, euler_angles
 from bihf_jax.protein.geometry import backbone, find_chain_breaks, torsions
 from bihf_jax.protein.interface import INTERFACE_CUTOFF, interface_labels, split_partners
+from bihf_jax.protein.ligands import Ligands
 from bihf_jax.protein.neighbours import burial, nearest_neighbours
-from bihf_jax.protein.protein import MAX_BYTES, ParseReport, Protein, StructureError
+from bihf_jax.protein.parsing import MAX_BYTES, FileContents, StructureError, file_contents
+from bihf_jax.protein.protein import Protein
+from bihf_jax.protein.report import ParseReport
 
 __all__ = [
     "INTERFACE_CUTOFF",
     "MAX_BYTES",
+    "FileContents",
+    "Ligands",
     "ParseReport",
     "Protein",
     "StructureError",
@@ -17,6 +22,7 @@ __all__ = [
     "burial",
     "edge_angles",
     "euler_angles",
+    "file_contents",
     "find_chain_breaks",
     "interface_labels",
     "nearest_neighbours",

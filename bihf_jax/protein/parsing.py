@@ -2,15 +2,16 @@
 
 The rules, in one place:
 
-* **Model**: the first one of the file unless another is asked for by its number.
+* **Model**: the first one of the file unless another is asked for by its number. An assembly is made of this model.
 * **Chains** carry their author id (the one in publications); the mmCIF label id is kept beside it. A chain is a
-  protein if its polymer has at least `MIN_CHAIN_RESIDUES` amino acids, and more of them than of anything else. Chains
-  of nucleic acid, sugar or only small molecules are left out and counted.
+  protein if its polymer has at least `MIN_CHAIN_RESIDUES` amino acids, and more of them than of anything else. DNA and
+  RNA are left out and counted.
 * **Residues** are the amino acids of the polymer, ATOM or HETATM; in PDB files that is every ATOM record, also after
   a TER inside the chain, and what a peptide bond ties to them, wherever in the file it stands. Modified ones become
   their parent (`residue_constants.residue_type_of`; else the one that the file's MODRES or
   `_pdbx_struct_mod_residue` names); a component of the polymer that no table knows is X if it has N, CA and C atoms.
-  Caps (ACE, NH2), ligands, also free amino acids, and waters are left out and counted.
+  What is neither this, nor water, nor nucleic acid is a ligand (`bihf_jax.protein.ligands.Ligands`): also caps (ACE,
+  NH2), free amino acids and sugars. Waters are left out and counted.
 * **Unresolved residues**: where the file gives the full sequence of a chain (SEQRES, `_entity_poly_seq`), each of
   its amino acids has a slot, without atoms where the file has none. None is invented otherwise. mmCIF says itself
   which residue is which; in PDB files REMARK 465 does where it fits SEQRES, else the residues are aligned. A full
@@ -22,19 +23,22 @@ The rules, in one place:
   in the file; two residue names at one position (microheterogeneity) are decided by the same rule. An atom that this
   conformer lacks is taken from the next best.
 * **Atoms**: the heavy atoms that the residue type has (`residue_constants.RESIDUE_ATOMS`). Hydrogens, atoms without
-  coordinates, and atoms outside that list (such as the phosphate of SEP) are left out and counted.
+  coordinates, and atoms outside that list (such as the phosphate of SEP) are left out and counted; of ligands, only
+  hydrogens and atoms without coordinates. A B factor that is no finite number is 0; one left blank is 20 (gemmi's).
 * **Old PDB files** with the entry id and a serial number (or another label) in columns 73-80 are read up to column 72;
   the element then follows from the atom name.
 * **Damage** that shows is an error. A text file cut between two records does not show it: `ParseReport.ends_early`.
+* **Limits** keep time and memory in bounds whatever a file says: `MAX_BYTES`, `MAX_RESIDUES`, `MAX_ALIGNMENT`.
 """
 
 import collections
+import contextlib
 import dataclasses
 import heapq
 import itertools
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,15 +46,23 @@ import gemmi
 import numpy as np
 
 from bihf_jax.protein import residue_constants
+from bihf_jax.protein.ligands import Ligands
+from bihf_jax.protein.report import ParseReport
 
 # Decompressed size up to which a file is read: ten times the mmCIF file of a human ribosome.
 MAX_BYTES = 256 * 2**20
+# Residues, unresolved ones and copies of an assembly counted: three times the largest structure of the PDB.
+MAX_RESIDUES = 1_000_000
+# Residues of a chain times residues of its full sequence: aligning the two takes time and memory in proportion.
+MAX_ALIGNMENT = 200_000_000
 # Å between C and the next N up to which there is a bond (it is 1.33 long; low-resolution models stretch it).
 MAX_PEPTIDE_BOND = 2.0
 # A lone amino acid marked as polymer is a ligand; two linked ones are the shortest peptide.
 MIN_CHAIN_RESIDUES = 2
 # Insertion code of residues whose author number is not in the file.
 MADE_UP_NUMBER = "?"
+# Names that simulation programs give to water, beside those of the PDB.
+_MORE_WATERS = frozenset(("SOL", "SPC", "TIP", "TIP3", "TP3"))
 
 _FORMATS = {".pdb": "PDB", ".ent": "PDB", ".cif": "mmCIF"}
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -58,47 +70,6 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 class StructureError(ValueError):
     """A structure that cannot be used; the message names the file, what is wrong and, where there is one, the fix."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ParseReport:
-    """What reading a file changed or left out. Counts are of residues unless the name says atoms."""
-
-    models: int = 1  # models in the file
-    chains_left_out: tuple[str, ...] = ()  # author ids of chains without a protein
-    waters: int = 0
-    ligands: dict[str, int] = dataclasses.field(default_factory=dict)  # by name; sugars, ions, caps, free residues
-    modified: dict[str, int] = dataclasses.field(default_factory=dict)  # residues read as their parent (or X), by name
-    unresolved: int = 0  # slots without any atom
-    made_up_numbers: int = 0  # unresolved residues whose author number the file does not give
-    no_full_sequence: tuple[str, ...] = ()  # author ids of chains for which the file gives none
-    sequence_conflicts: tuple[str, ...] = ()  # author ids of chains whose full sequence contradicts the atoms
-    repeated_numbers: int = 0  # residues whose chain, number and insertion code an earlier residue has, too
-    sequences_without_atoms: int = 0  # protein sequences of the file of which no residue has coordinates
-    microheterogeneities: int = 0  # positions with two or more residue names, of which one was kept
-    altloc_atoms: int = 0  # atoms left out because another conformer was kept
-    repeated_atoms: int = 0  # atoms whose name the residue already has, without an altloc label: the first is kept
-    hydrogen_atoms: int = 0
-    unplaced_atoms: int = 0  # atoms without finite coordinates
-    other_atoms: dict[str, int] = dataclasses.field(default_factory=dict)  # "SEP:P": atoms that the type does not have
-    old_columns: bool = False  # read up to column 72: entry id and serial number in columns 73-80
-    ends_early: bool = False  # PDB file without END, mmCIF file without a line end: perhaps cut off
-
-    @classmethod
-    def sum(cls, reports: Sequence["ParseReport"]) -> "ParseReport":
-        """One report of several files: counts added, names joined, a flag set where any has it."""
-        total = {}
-        for field in dataclasses.fields(cls):
-            values = [getattr(report, field.name) for report in reports]
-            if isinstance(values[0], bool):
-                total[field.name] = any(values)
-            elif isinstance(values[0], int):
-                total[field.name] = sum(values)
-            elif isinstance(values[0], tuple):
-                total[field.name] = sum(values, ())
-            else:
-                total[field.name] = dict(sum((collections.Counter(value) for value in values), collections.Counter()))
-        return cls(**total)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -154,13 +125,18 @@ def _too_large(path: Path, max_bytes: int) -> str:
     return f"{path.name}: more than {max_bytes:,} bytes (decompressed); raise max_bytes if that is meant"
 
 
-def _format_of(path: Path, data: bytes) -> str:
-    """ "PDB" or "mmCIF" by the name's ending; an error if the content is the other, or neither."""
-    name = path.name.lower().removesuffix(".gz")
-    expected = _FORMATS.get(Path(name).suffix)
-    if expected is None:
+def format_of_name(path: Path) -> str:
+    """ "PDB" or "mmCIF" by the ending of the name; `StructureError` where it is neither's."""
+    ending = Path(path.name.lower().removesuffix(".gz")).suffix
+    if ending not in _FORMATS:
         endings = ", ".join(_FORMATS)
         raise StructureError(f"{path.name}: unknown file ending; known: {endings}, each also with .gz")
+    return _FORMATS[ending]
+
+
+def _format_of(path: Path, data: bytes) -> str:
+    """ "PDB" or "mmCIF" by the name's ending; an error if the content is the other, or neither."""
+    expected = format_of_name(path)
     found = None
     if re.match(rb"(\s|#[^\n]*\n)*data_", data, re.IGNORECASE):
         found = "mmCIF"
@@ -193,8 +169,9 @@ class _Source:
     structure: gemmi.Structure
     missing: dict[str, list[_Missing]]  # PDB: author chain id -> REMARK 465, in order
     scheme: dict[str, dict[int, tuple[int, str]]]  # mmCIF: label chain id -> position -> author number and code
-    old_columns: bool
-    ends_early: bool
+    old_columns: bool = False
+    ends_early: bool = False
+    other_blocks: int = 0  # mmCIF: data blocks with coordinates beside the one that is read
 
 
 def _read_pdb(path: Path, data: bytes) -> _Source:
@@ -209,7 +186,7 @@ def _read_pdb(path: Path, data: bytes) -> _Source:
         old_columns = True
         structure = _gemmi_pdb(data, 72)
     ends_early = re.search(rb"^END\s*\Z", data[-2000:], re.MULTILINE) is None
-    return _Source(structure, _remark_465(structure.raw_remarks), {}, old_columns, ends_early)
+    return _Source(structure, _remark_465(structure.raw_remarks), {}, old_columns=old_columns, ends_early=ends_early)
 
 
 def _gemmi_pdb(data: bytes, max_line_length: int) -> gemmi.Structure:
@@ -275,7 +252,7 @@ def _read_mmcif(path: Path, data: bytes) -> _Source:
         if re.fullmatch(r"-?\d+", number):
             code = row.str(3) if row.has(3) else ""
             scheme[row.str(0)][int(row.str(1))] = (int(number), code or " ")
-    return _Source(structure, {}, dict(scheme), False, not data.endswith(b"\n"))
+    return _Source(structure, {}, dict(scheme), ends_early=not data.endswith(b"\n"), other_blocks=len(blocks) - 1)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -313,23 +290,91 @@ class _Chain:
     positions: list[_Position]
 
 
+class Copy(NamedTuple):
+    """One copy that an assembly makes of some chains: x -> rotation @ x + translation."""
+
+    chains: frozenset[str]  # author ids (PDB)
+    subchains: frozenset[str]  # label ids (mmCIF)
+    rotation: np.ndarray  # [3, 3]
+    translation: np.ndarray  # [3] Å
+
+
+@dataclasses.dataclass(frozen=True)
+class FileContents:
+    """What there is to choose from in a structure file."""
+
+    models: tuple[int, ...]  # numbers of the models, as the file gives them
+    chains: tuple[str, ...]  # author ids of the first model's chains, also those without protein
+    assemblies: tuple[str, ...]  # names of the biological assemblies
+
+
+def file_contents(path: str | Path, max_bytes: int = MAX_BYTES) -> FileContents:
+    """Models, chains and assemblies of a structure file, for the arguments of `Protein.from_file`.
+
+    Raises:
+      StructureError: as `Protein.from_file`, where the file cannot be read at all.
+    """
+    path = Path(path)
+    structure = _read_source(path, read_bytes(path, max_bytes))[0].structure
+    _refuse_empty(path, structure)
+    with _names_as_text(path):
+        return FileContents(
+            models=tuple(model.num for model in structure),
+            chains=tuple(dict.fromkeys(chain.name for chain in structure[0])),
+            assemblies=tuple(assembly.name for assembly in structure.assemblies),
+        )
+
+
 def read_structure(
-    path: Path, *, model: int | None = None, chains: Sequence[str] | None = None, max_bytes: int = MAX_BYTES
-) -> dict[str, object]:
-    """The fields of `Protein`, by name, from a structure file. `Protein.from_file` documents the arguments."""
-    data = read_bytes(path, max_bytes)
-    file_format = _format_of(path, data)
+    path: Path,
+    data: bytes,
+    *,
+    model: int | None = None,
+    assembly: str | None = None,
+    chains: Sequence[str] | None = None,
+) -> tuple[dict[str, object], list[Copy]]:
+    """The fields of `Protein`, by name, from the content of a structure file; and the copies that make the assembly.
+
+    Only the name of `path` is used. `Protein.from_file` documents the arguments.
+    """
+    source, file_format = _read_source(path, data)
+    with _names_as_text(path):
+        copies = [] if assembly is None else _copies_of(path, source.structure, assembly)
+        return _read_chains(path, source, file_format, model, chains), copies
+
+
+@contextlib.contextmanager
+def _names_as_text(path: Path) -> Iterator[None]:
+    """`StructureError` for a name that is not UTF-8, which gemmi finds when it is asked for."""
     try:
-        source = (_read_pdb if file_format == "PDB" else _read_mmcif)(path, data)
-    except StructureError:
-        raise
-    except (RuntimeError, ValueError, IndexError) as error:  # what gemmi raises on bad text
-        reason = str(error).split("\n")[0]
-        raise StructureError(f"{path.name}: damaged or truncated {file_format} file: {reason}") from error
-    try:
-        return _read_chains(path, source, file_format, model, chains)
+        yield
     except UnicodeDecodeError as error:
         raise StructureError(f"{path.name}: a name in it is not text: {error.object!r}; damaged file?") from error
+
+
+def _read_source(path: Path, data: bytes) -> tuple[_Source, str]:
+    """The file as gemmi reads it, and its format."""
+    file_format = _format_of(path, data)
+    try:
+        return (_read_pdb if file_format == "PDB" else _read_mmcif)(path, data), file_format
+    except StructureError:
+        raise
+    except (RuntimeError, ValueError, IndexError, OverflowError) as error:  # what gemmi raises on bad text
+        reason = str(error).split("\n")[0]
+        raise StructureError(f"{path.name}: damaged or truncated {file_format} file: {reason}") from error
+
+
+def _copies_of(path: Path, structure: gemmi.Structure, name: str) -> list[Copy]:
+    names = [assembly.name for assembly in structure.assemblies]
+    if name not in names:
+        raise StructureError(f"{path.name}: no assembly {name!r}; assemblies: {', '.join(names) or 'none'}")
+    copies = []
+    for generator in structure.assemblies[names.index(name)].generators:
+        for operator in generator.operators:
+            rotation, translation = operator.transform.mat.tolist(), operator.transform.vec.tolist()
+            chains, subchains = frozenset(generator.chains), frozenset(generator.subchains)
+            copies.append(Copy(chains, subchains, np.array(rotation), np.array(translation)))
+    return copies
 
 
 def _read_chains(
@@ -337,25 +382,49 @@ def _read_chains(
 ) -> dict[str, object]:
     """Bring the structure into one form (one model, asked chains, polymers marked), then read its arrays."""
     structure = source.structure
-    num_models = len(structure)
+    _refuse_empty(path, structure)
+    tally = _Tally()
+    tally.models, tally.assemblies = len(structure), tuple(assembly.name for assembly in structure.assemblies)
+    tally.file_atoms = sum(entry.count_atom_sites() for entry in structure)
     _keep_model(path, structure, model)
+    tally.other_model_atoms = tally.file_atoms - structure[0].count_atom_sites()
     structure.merge_chain_parts()
     if chains is not None:
         _keep_chains(path, structure, chains)
+        tally.unasked_chain_atoms = tally.file_atoms - tally.other_model_atoms - structure[0].count_atom_sites()
     structure.add_entity_types()
     if file_format == "PDB" or not any(entity.full_sequence for entity in structure.entities):
         for chain in structure[0]:
             _restore_polymer(chain)
         structure.assign_subchains(force=True)
     structure.setup_entities()
+    _refuse_long(path, structure)
     structure.assign_label_seq_id()
-    return _build_fields(path, source, num_models)
+    return _build_fields(path, source, tally)
+
+
+def _refuse_empty(path: Path, structure: gemmi.Structure) -> None:
+    if len(structure) == 0 or not any(len(chain) for entry in structure for chain in entry):
+        raise StructureError(f"{path.name}: no atoms in it")
+
+
+def _refuse_long(path: Path, structure: gemmi.Structure) -> None:
+    """An error where the full sequences ask for more residues, or for a longer alignment, than the limits."""
+    lengths = {span.subchain_id(): len(span) for span in structure[0].subchains()}
+    total = 0
+    for entity in structure.entities:
+        length = len(entity.full_sequence)
+        observed = [lengths[subchain] for subchain in entity.subchains if subchain in lengths]
+        total += sum(max(length, number) for number in observed)
+        if length * max(observed, default=0) > MAX_ALIGNMENT:
+            sizes = f"{max(observed)} residues with atoms and a full sequence of {length}"
+            raise StructureError(f"{path.name}: a chain has {sizes}, more than can be aligned; split the chain")
+    if total > MAX_RESIDUES:
+        raise StructureError(f"{path.name}: {total:,} residues; at most {MAX_RESIDUES:,} are read; select chains")
 
 
 def _keep_model(path: Path, structure: gemmi.Structure, model: int | None) -> None:
     """Delete all models but the one asked for (the first if None)."""
-    if len(structure) == 0 or not any(len(chain) for entry in structure for chain in entry):
-        raise StructureError(f"{path.name}: no atoms in it")
     numbers = [entry.num for entry in structure]
     if model is not None and model not in numbers:
         raise StructureError(f"{path.name}: no model {model}; models: {', '.join(map(str, numbers))}")
@@ -379,10 +448,8 @@ def _restore_polymer(chain: gemmi.Chain) -> None:
     ]
     order = [index for index, is_polymer in enumerate(polymer) if is_polymer]
     loose = [index for index, is_polymer in enumerate(polymer) if not is_polymer and _has_backbone(residues[index])]
-    while (bond := _find_bond(residues, order, loose)) is not None:
-        place, index = bond
-        order.insert(place, index)
-        loose.remove(index)
+    if order and loose:
+        _insert_bonded(residues, order, loose)
     if not order or all(residues[index].entity_type == gemmi.EntityType.Polymer for index in order):
         return
     members = set(order)
@@ -407,20 +474,28 @@ def _has_backbone(residue: gemmi.Residue) -> bool:
     return all(name in residue for name in ("N", "CA", "C"))
 
 
-def _find_bond(residues: list[gemmi.Residue], order: list[int], loose: list[int]) -> tuple[int, int] | None:
-    """The first loose residue with a peptide bond to the polymer, and its place in the order; None if there is none."""
-    if not order or not loose:
-        return None
-    n_atoms, c_atoms = (np.array([_atom_position(residues[index], name) for index in order]) for name in ("N", "C"))
-    for index in loose:
-        n, c = (np.array(_atom_position(residues[index], name)) for name in ("N", "C"))
-        after = np.flatnonzero(np.linalg.norm(c_atoms - n, axis=1) <= MAX_PEPTIDE_BOND)
-        before = np.flatnonzero(np.linalg.norm(n_atoms - c, axis=1) <= MAX_PEPTIDE_BOND)
-        if len(after):
-            return int(after[0]) + 1, index
-        if len(before):
-            return int(before[0]), index
-    return None
+def _insert_bonded(residues: list[gemmi.Residue], order: list[int], loose: list[int]) -> None:
+    """Put the loose residues that peptide bonds tie to the polymer, also through each other, into its order."""
+    n_atoms, c_atoms = (np.array([_atom_position(residue, name) for residue in residues]) for name in ("N", "C"))
+
+    def bonded(c: np.ndarray, n: np.ndarray) -> np.ndarray:
+        return np.flatnonzero(np.linalg.norm(c - n, axis=1) <= MAX_PEPTIDE_BOND)
+
+    members = collections.deque(order)  # those whose loose neighbours are not yet looked for
+    remaining = np.array(loose)
+    while members and len(remaining):
+        member = members.popleft()
+        after = bonded(c_atoms[member], n_atoms[remaining])
+        before = bonded(c_atoms[remaining], n_atoms[member])
+        place = order.index(member)
+        # Competing ones keep the order of the file: the last is inserted first.
+        for index in remaining[after][::-1]:
+            order.insert(place + 1, int(index))
+        for index in remaining[np.setdiff1d(before, after)][::-1]:
+            order.insert(place, int(index))
+        found = np.union1d(before, after)
+        members.extend(remaining[found].tolist())
+        remaining = np.delete(remaining, found)
 
 
 def _atom_position(residue: gemmi.Residue, name: str) -> list[float]:
@@ -447,20 +522,20 @@ def check_chain_ids(wanted: Sequence[str], available: Sequence[str], source: str
             raise StructureError(f"{source}: no chain {chain!r}; chains: {', '.join(available)}")
 
 
-def _build_fields(path: Path, source: _Source, num_models: int) -> dict[str, object]:
+def _build_fields(path: Path, source: _Source, tally: "_Tally") -> dict[str, object]:
     structure = source.structure
     parents = {entry.res_id.name: entry.parent_comp_id for entry in structure.mod_residues}
-    tally = _Tally()
-    chains, sizes = _protein_chains(structure[0], parents, tally)
-    if not chains:
-        others = ", ".join(tally.chains_left_out) or "none"
+    found = _sort_residues(structure[0], parents, path.name)
+    if not found.chains:
+        others = ", ".join(dict.fromkeys(chain.name for chain in structure[0]))
         raise StructureError(f"{path.name}: no protein in it (chains without protein: {others})")
-    atoms = _Atoms.of(structure, sizes)
+    atoms = _Atoms.of(structure, found.sizes)
     entities = {subchain: entity for entity in structure.entities for subchain in entity.subchains}
     slots: list[list[_Slot]] = []
-    for chain in chains:
+    for chain in found.chains:
         for position in chain.positions:
-            _choose_residue(position, atoms, tally)
+            if len(position.residues) > 1:
+                _choose_residue(position, atoms, tally)
         slots.append(_slots_of(chain, entities.get(chain.subchain), source, parents, tally))
     flat = [slot for chain_slots in slots for slot in chain_slots]
     types = np.array([_type_of(slot.name, parents) for slot in flat], dtype=np.int8)
@@ -468,39 +543,57 @@ def _build_fields(path: Path, source: _Source, num_models: int) -> dict[str, obj
         if slot.name not in residue_constants.RESIDUE_NAMES:
             tally.modified[slot.name] += 1
     arrays = atoms.to_arrays([slot.residue for slot in flat], [slot.name for slot in flat], types, tally)
-    report = ParseReport(
-        models=num_models,
-        chains_left_out=tuple(tally.chains_left_out),
-        waters=tally.waters,
-        ligands=dict(tally.ligands),
-        modified=dict(tally.modified),
-        unresolved=int((~arrays["atom_mask"].any(axis=1)).sum()),
-        made_up_numbers=tally.made_up_numbers,
-        no_full_sequence=tuple(tally.no_full_sequence),
-        sequence_conflicts=tuple(tally.sequence_conflicts),
-        repeated_numbers=len(flat) - len({(chain, slot.number, slot.code) for chain, slot in _numbered(slots)}),
-        sequences_without_atoms=_count_sequences_without_atoms(structure, parents),
-        microheterogeneities=tally.microheterogeneities,
-        altloc_atoms=tally.altloc_atoms,
-        repeated_atoms=tally.repeated_atoms,
-        hydrogen_atoms=tally.hydrogen_atoms,
-        unplaced_atoms=tally.unplaced_atoms,
-        other_atoms=dict(tally.other_atoms),
-        old_columns=source.old_columns,
-        ends_early=source.ends_early,
+    ligands = _read_ligands(found.ligands, atoms, tally).by_chain([chain.name for chain in found.chains])
+    codes = [slot.code for slot in flat]
+    _refuse_odd_text(
+        path, {text for chain in found.chains for text in (chain.name, chain.subchain)}.union(codes), ligands
     )
+    _count_left_out(structure[0], found, ligands, atoms, tally)
+    tally.unresolved = int((~arrays["atom_mask"].any(axis=1)).sum())
+    tally.repeated_numbers = len(flat) - len({(chain, slot.number, slot.code) for chain, slot in _numbered(slots)})
+    tally.sequences_without_atoms = _count_sequences_without_atoms(structure, parents)
+    tally.old_columns, tally.ends_early = source.old_columns, source.ends_early
+    tally.other_blocks = source.other_blocks
     return {
         "residue_type": types,
         **arrays,
         "chain_index": np.repeat(np.arange(len(slots), dtype=np.int32), [len(entry) for entry in slots]),
-        "chain_ids": tuple(chain.name for chain in chains),
-        "label_chain_ids": tuple(chain.subchain for chain in chains),
-        "residue_number": np.array([slot.number for slot in flat], dtype=np.int32),
+        "chain_ids": tuple(chain.name for chain in found.chains),
+        "label_chain_ids": tuple(chain.subchain for chain in found.chains),
+        "residue_number": _to_int32(path, [slot.number for slot in flat]),
         "label_residue_number": np.array([slot.label for slot in flat], dtype=np.int32),
-        "insertion_code": np.array([slot.code for slot in flat], dtype="<U1"),
+        "insertion_code": np.array(codes, dtype="<U1"),
+        "ligands": ligands,
         "source": path.name,
-        "report": report,
+        "report": tally.report(),
     }
+
+
+def _count_left_out(model: gemmi.Model, found: "_Residues", ligands: Ligands, atoms: "_Atoms", tally: "_Tally") -> None:
+    kept = {chain.name for chain in found.chains} | set(ligands.chain_ids.tolist())
+    tally.chains_left_out = tuple(dict.fromkeys(chain.name for chain in model if chain.name not in kept))
+    tally.waters, tally.water_atoms = len(found.waters), atoms.count(found.waters)
+    tally.nucleotides = collections.Counter(name for name, _ in found.nucleotides)
+    tally.nucleotide_atoms = atoms.count(index for _, index in found.nucleotides)
+
+
+def _to_int32(path: Path, numbers: list[int]) -> np.ndarray:
+    """[n] int32 residue numbers."""
+    try:
+        return np.array(numbers, dtype=np.int32)
+    except OverflowError as error:
+        widest = max(numbers, key=abs)
+        raise StructureError(
+            f"{path.name}: residue number {widest}; it must fit into 32 bits; damaged file?"
+        ) from error
+
+
+def _refuse_odd_text(path: Path, texts: Iterable[str], ligands: Ligands) -> None:
+    """An error where an id or a name is not printable ASCII, which both formats demand."""
+    arrays = (ligands.names, ligands.chain_ids, ligands.label_chain_ids, ligands.insertion_code, ligands.atom_names)
+    for text in {*texts, *(text for array in arrays for text in array.tolist())}:
+        if not (text.isascii() and (text.isprintable() or not text)):
+            raise StructureError(f"{path.name}: {text!r} as an id or a name; it must be printable ASCII; damaged file?")
 
 
 def _numbered(slots: list[list[_Slot]]) -> Iterable[tuple[int, _Slot]]:
@@ -518,22 +611,18 @@ def _count_sequences_without_atoms(structure: gemmi.Structure, parents: dict[str
 
 
 class _Tally:
-    """Counts on their way into a `ParseReport`; the fields are those of the report."""
+    """Counts on their way into a `ParseReport`, under the names of its fields."""
 
     def __init__(self):
-        self.chains_left_out: list[str] = []
-        self.waters = 0
-        self.ligands: collections.Counter[str] = collections.Counter()
-        self.modified: collections.Counter[str] = collections.Counter()
-        self.made_up_numbers = 0
-        self.no_full_sequence: list[str] = []
-        self.sequence_conflicts: list[str] = []
-        self.microheterogeneities = 0
-        self.altloc_atoms = 0
-        self.hydrogen_atoms = 0
-        self.repeated_atoms = 0
-        self.unplaced_atoms = 0
-        self.other_atoms: collections.Counter[str] = collections.Counter()
+        for field in dataclasses.fields(ParseReport):
+            if field.default is dataclasses.MISSING:
+                setattr(self, field.name, collections.Counter())
+            else:
+                setattr(self, field.name, field.default)
+
+    def report(self) -> ParseReport:
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(ParseReport)}
+        return ParseReport(**{k: dict(v) if isinstance(v, collections.Counter) else v for k, v in values.items()})
 
 
 def _type_of(name: str, parents: dict[str, str]) -> int:
@@ -549,58 +638,88 @@ def _is_amino_acid(name: str, parents: dict[str, str]) -> bool:
     return is_known or (name in parents and residue_constants.residue_type_of(parents[name]) is not None)
 
 
-def _protein_chains(model: gemmi.Model, parents: dict[str, str], tally: _Tally) -> tuple[list[_Chain], list[int]]:
-    """The protein chains with their positions, and the number of atoms of every residue of the model."""
-    chains, sizes, index = [], [], 0
+class _Ligand(NamedTuple):
+    """A ligand of the file: its chain, its residue, and the index of that among the residues of the model."""
+
+    chain: str
+    subchain: str
+    residue: gemmi.Residue
+    index: int
+
+
+@dataclasses.dataclass
+class _Residues:
+    """The residues of a model, sorted by what they are. Indices count the residues of the model."""
+
+    chains: list[_Chain] = dataclasses.field(default_factory=list)  # the protein
+    ligands: list[_Ligand] = dataclasses.field(default_factory=list)
+    waters: list[int] = dataclasses.field(default_factory=list)
+    nucleotides: list[tuple[str, int]] = dataclasses.field(default_factory=list)  # names and indices
+    sizes: list[int] = dataclasses.field(default_factory=list)  # atoms of every residue
+
+
+def _sort_residues(model: gemmi.Model, parents: dict[str, str], source: str) -> _Residues:
+    found, index = _Residues(), 0
     for chain in model:
         polymers: dict[str, list[tuple[int, gemmi.Residue]]] = {}
         last = None
         for residue in chain:
-            if last is not None and (residue.seqid, residue.name) == (last.seqid, last.name):
-                sizes[-1] += len(residue)  # gemmi splits a residue where the segment id changes within it
+            seqid, name = residue.seqid, residue.name
+            if last == (seqid, name):
+                found.sizes[-1] += len(residue)  # gemmi splits a residue where the segment id changes within it
                 continue
+            if seqid.num is None:
+                raise StructureError(f"{source}: a residue {name} without a number; damaged file?")
             if residue.entity_type == gemmi.EntityType.Polymer:
                 polymers.setdefault(residue.subchain, []).append((index, residue))
-            elif residue.is_water():
-                tally.waters += 1
+            elif residue.is_water() or name in _MORE_WATERS:
+                found.waters.append(index)
             else:
-                tally.ligands[residue.name] += 1
-            sizes.append(len(residue))
+                found.ligands.append(_Ligand(chain.name, residue.subchain, residue, index))
+            found.sizes.append(len(residue))
             index += 1
-            last = residue
-        proteins = [
-            _Chain(chain.name, subchain, positions)
-            for subchain, residues in polymers.items()
-            if (positions := _positions_of(residues, parents, tally))
-        ]
-        if not proteins:
-            tally.chains_left_out.append(chain.name)
-        chains.extend(proteins)
-    return chains, sizes
+            last = (seqid, name)
+        for subchain, residues in polymers.items():
+            _sort_polymer(chain.name, subchain, residues, parents, found)
+    return found
 
 
-def _positions_of(residues: list[tuple[int, gemmi.Residue]], parents: dict[str, str], tally: _Tally) -> list[_Position]:
-    """Positions of one polymer, competing residues (same number) together; empty if it is no protein."""
+def _sort_polymer(
+    chain: str,
+    subchain: str,
+    residues: list[tuple[int, gemmi.Residue]],
+    parents: dict[str, str],
+    found: _Residues,
+) -> None:
+    """A polymer into `found`: as a protein chain, its other components as ligands, or as nucleic acid, or as ligands.
+
+    Residues that compete for a place (same number) share a position.
+    """
     amino = [_is_amino_acid(residue.name, parents) for _, residue in residues]
-    num_amino = sum(amino)
-    if num_amino < MIN_CHAIN_RESIDUES or 2 * num_amino <= len(residues):
-        if num_amino:  # counted by name only where it could be mistaken for protein
-            tally.ligands.update(
-                residue.name for (_, residue), is_amino in zip(residues, amino, strict=True) if is_amino
-            )
-        return []
-    positions: list[_Position] = []
-    for (index, residue), is_amino in zip(residues, amino, strict=True):
-        if not is_amino and not _has_backbone(residue):
-            tally.ligands[residue.name] += 1
-            continue
-        number, code = residue.seqid.num, residue.seqid.icode
-        if positions and (positions[-1].number, positions[-1].code) == (number, code):
-            positions[-1].residues.append(index)
-            positions[-1].names.append(residue.name)
+    others: list[tuple[int, gemmi.Residue]] = []
+    if sum(amino) >= MIN_CHAIN_RESIDUES and 2 * sum(amino) > len(residues):
+        positions: list[_Position] = []
+        for (index, residue), is_amino in zip(residues, amino, strict=True):
+            if not is_amino and not _has_backbone(residue):
+                others.append((index, residue))
+                continue
+            number, code = residue.seqid.num, residue.seqid.icode
+            if positions and (positions[-1].number, positions[-1].code) == (number, code):
+                positions[-1].residues.append(index)
+                positions[-1].names.append(residue.name)
+            else:
+                positions.append(_Position(number, code, residue.label_seq, [index], [residue.name]))
+        found.chains.append(_Chain(chain, subchain, positions))
+    else:
+        nucleic = [gemmi.find_tabulated_residue(residue.name).is_nucleic_acid() for _, residue in residues]
+        if 2 * sum(nucleic) >= len(residues) > 1:
+            found.nucleotides.extend((residue.name, index) for index, residue in residues)
         else:
-            positions.append(_Position(number, code, residue.label_seq, [index], [residue.name]))
-    return positions
+            others = residues
+    # Components of a polymer share its id; as ligands they need their own.
+    found.ligands.extend(
+        _Ligand(chain, f"{subchain}_{count}", residue, index) for count, (index, residue) in enumerate(others, start=1)
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -615,6 +734,7 @@ class _Atoms:
     """All atoms of the model as flat arrays, residue after residue."""
 
     name: np.ndarray  # [n] bytes
+    element: np.ndarray  # [n] int8 atomic number
     is_hydrogen: np.ndarray  # [n] bool
     position: np.ndarray  # [n, 3] float64 Å
     occupancy: np.ndarray  # [n] float32
@@ -626,13 +746,15 @@ class _Atoms:
     @classmethod
     def of(cls, structure: gemmi.Structure, sizes: list[int]) -> "_Atoms":
         flat = gemmi.FlatStructure(structure)
+        element = np.array(flat.elements).astype(np.int8)
         start = [0, *itertools.accumulate(sizes)]
         altloc = np.array(flat.altlocs)
         has_altloc = np.zeros(len(sizes), dtype=bool)
         has_altloc[np.searchsorted(start, np.flatnonzero(altloc), side="right") - 1] = True
         return cls(
             name=np.ascontiguousarray(flat.atom_names).view("S8").ravel(),
-            is_hydrogen=np.isin(flat.elements, (1, _DEUTERIUM)),
+            element=element,
+            is_hydrogen=np.isin(element, (1, _DEUTERIUM)),
             position=np.array(flat.pos),
             occupancy=np.array(flat.occ),
             b_factor=np.array(flat.b_iso),
@@ -664,12 +786,14 @@ class _Atoms:
             chosen.setdefault(bytes(self.name[row]), row)
         return sorted(chosen.values())
 
-    def to_arrays(
-        self, residues: list[int | None], names: list[str], types: np.ndarray, tally: _Tally
-    ) -> dict[str, np.ndarray]:
-        """`atom_positions`, `atom_mask` and `b_factors` of slots that take the atoms of the given residues."""
-        rows, slots = [], []
-        for slot, residue in enumerate(residues):
+    def count(self, residues: Iterable[int]) -> int:
+        """Atoms of these residues."""
+        return sum(len(self.rows(residue)) for residue in residues)
+
+    def heavy_rows(self, residues: Sequence[int | None], tally: _Tally) -> tuple[np.ndarray, np.ndarray]:
+        """Heavy atoms with coordinates, of the kept conformers: [n] rows, and [n] which of `residues` has each."""
+        rows, places = [], []
+        for place, residue in enumerate(residues):
             if residue is None:
                 continue
             if self.has_altloc[residue]:
@@ -678,16 +802,26 @@ class _Atoms:
             else:
                 chosen = self.rows(residue)
             rows.extend(chosen)
-            slots.append((slot, len(chosen)))
+            places.append((place, len(chosen)))
         row = np.array(rows, dtype=np.int64)
-        slot = np.repeat(*np.array(slots, dtype=np.int64).T)
-
+        place = np.repeat(*np.array(places, dtype=np.int64).reshape(-1, 2).T)
         hydrogen = self.is_hydrogen[row]
         tally.hydrogen_atoms += int(hydrogen.sum())
-        placed = np.isfinite(self.position[row]).all(axis=1)
+        placed = (np.abs(self.position[row]) <= np.finfo(np.float32).max).all(axis=1)  # False for NaN, too
         tally.unplaced_atoms += int((~placed & ~hydrogen).sum())
-        row, slot = row[placed & ~hydrogen], slot[placed & ~hydrogen]
+        return row[placed & ~hydrogen], place[placed & ~hydrogen]
 
+    def finite_b_factors(self, row: np.ndarray, tally: _Tally) -> np.ndarray:
+        """[n] float32 Å² of these rows, 0 where the file gives no number."""
+        finite = np.isfinite(self.b_factor[row])
+        tally.unknown_b_factors += int((~finite).sum())
+        return np.where(finite, self.b_factor[row], np.float32(0))
+
+    def to_arrays(
+        self, residues: list[int | None], names: list[str], types: np.ndarray, tally: _Tally
+    ) -> dict[str, np.ndarray]:
+        """`atom_positions`, `atom_mask` and `b_factors` of slots that take the atoms of the given residues."""
+        row, slot = self.heavy_rows(residues, tally)
         atom = self._atom_index(row, slot, names)
         known = (atom >= 0) & residue_constants.ATOM_ALLOWED[types[slot], atom]
         for bad_slot, bad_row in zip(slot[~known], row[~known], strict=True):
@@ -703,7 +837,7 @@ class _Atoms:
         b_factors = np.zeros(shape, dtype=np.float32)
         positions[slot, atom] = self.position[row]
         mask[slot, atom] = True
-        b_factors[slot, atom] = self.b_factor[row]
+        b_factors[slot, atom] = self.finite_b_factors(row, tally)
         return {"atom_positions": positions, "atom_mask": mask, "b_factors": b_factors}
 
     def _atom_index(self, row: np.ndarray, slot: np.ndarray, names: list[str]) -> np.ndarray:
@@ -725,13 +859,59 @@ _ALIASED_ATOMS = frozenset(atom for _, atom in residue_constants.ATOM_ALIASES)
 
 def _choose_residue(position: _Position, atoms: _Atoms, tally: _Tally) -> None:
     """Of several residues at one position keep the one with the best conformer (first in the file if equal)."""
-    if len(position.residues) > 1:
-        tally.microheterogeneities += 1
-        position.chosen = min(
-            range(len(position.residues)), key=lambda i: atoms.conformer_ranks(position.residues[i])[0]
-        )
-        left_out = (residue for i, residue in enumerate(position.residues) if i != position.chosen)
-        tally.altloc_atoms += sum(len(atoms.rows(residue)) for residue in left_out)
+    tally.microheterogeneities += 1
+    position.chosen = min(range(len(position.residues)), key=lambda i: atoms.conformer_ranks(position.residues[i])[0])
+    tally.altloc_atoms += atoms.count(residue for i, residue in enumerate(position.residues) if i != position.chosen)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Ligands
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def _read_ligands(found: list[_Ligand], atoms: _Atoms, tally: _Tally) -> Ligands:
+    """The ligands in the order of the file, without those that have no heavy atom with coordinates."""
+    kept = _choose_ligands(found, atoms, tally)
+    row, place = atoms.heavy_rows([ligand.index for ligand in kept], tally)
+    present, molecule = np.unique(place, return_inverse=True)
+    tally.empty_ligands += len(kept) - len(present)
+    kept = [kept[index] for index in present]
+    tally.ligands.update(ligand.residue.name for ligand in kept)
+    return Ligands(
+        names=np.array([ligand.residue.name for ligand in kept], dtype="U"),
+        chain_ids=np.array([ligand.chain for ligand in kept], dtype="U"),
+        label_chain_ids=np.array([ligand.subchain for ligand in kept], dtype="U"),
+        residue_number=np.array([ligand.residue.seqid.num for ligand in kept], dtype=np.int32),
+        insertion_code=np.array([ligand.residue.seqid.icode for ligand in kept], dtype="<U1"),
+        elements=atoms.element[row],
+        atom_names=np.array([name.decode("ascii") for name in atoms.name[row].tolist()], dtype="U"),
+        atom_positions=atoms.position[row].astype(np.float32),
+        b_factors=atoms.finite_b_factors(row, tally),
+        molecule_index=molecule.astype(np.int32),
+    )
+
+
+def _choose_ligands(found: list[_Ligand], atoms: _Atoms, tally: _Tally) -> list[_Ligand]:
+    """Of ligands that are alternatives of each other (one number, altloc labels) keep the one that residues would."""
+    groups: list[list[_Ligand]] = []
+    for ligand in found:
+        previous = groups[-1][-1] if groups else None
+        if (
+            previous is not None
+            and (previous.chain, previous.residue.seqid) == (ligand.chain, ligand.residue.seqid)
+            and atoms.has_altloc[previous.index]
+            and atoms.has_altloc[ligand.index]
+        ):
+            groups[-1].append(ligand)
+        else:
+            groups.append([ligand])
+    kept = []
+    for group in groups:
+        position = _Position(0, " ", None, [ligand.index for ligand in group], [])
+        if len(group) > 1:
+            _choose_residue(position, atoms, tally)
+        kept.append(group[position.chosen])
+    return kept
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -750,7 +930,7 @@ def _slots_of(
         for label, position in enumerate(chain.positions, start=1)
     ]
     if entity is None or not entity.full_sequence:
-        tally.no_full_sequence.append(chain.name)
+        tally.no_full_sequence += (chain.name,)
         return observed
     # Caps and the like keep their number in the full sequence but get no slot.
     sequence = {
@@ -761,9 +941,11 @@ def _slots_of(
     models = (0, source.structure[0].num)
     listed = source.missing.get(chain.name, [])
     missing = [entry for entry in listed if entry.model in models and _is_amino_acid(entry.name, parents)]
-    by_label = _merge_by_number(chain, missing, sequence, parents) or _place_by_label(chain, sequence, parents)
+    by_label = _merge_by_number(chain, missing, sequence, parents) or _place_by_label(
+        chain, sequence, len(entity.full_sequence), parents
+    )
     if by_label is None:
-        tally.sequence_conflicts.append(chain.name)
+        tally.sequence_conflicts += (chain.name,)
         return observed
     slots = []
     for label in sorted(sequence.keys() | by_label.keys()):
@@ -815,17 +997,19 @@ def _merge_by_number(
     return placed
 
 
-def _place_by_label(chain: _Chain, sequence: dict[int, list[str]], parents: dict[str, str]) -> dict[int, int] | None:
+def _place_by_label(
+    chain: _Chain, sequence: dict[int, list[str]], length: int, parents: dict[str, str]
+) -> dict[int, int] | None:
     """Position in the full sequence -> observed position, by the label number of the file or of gemmi's alignment.
 
-    None if an observed residue has no such number, if they do not rise along the chain, or if one of them is another
-    amino acid in the full sequence.
+    None if an observed residue has no such number, if they do not rise along the chain from 1 to its `length`, or if
+    one of them is another amino acid in the full sequence.
     """
     placed: dict[int, int] = {}
     last = 0
     for index, position in enumerate(chain.positions):
         label = position.label
-        if label is None or label <= last or not _fits(position, sequence.get(label), parents):
+        if label is None or not last < label <= length or not _fits(position, sequence.get(label), parents):
             return None
         placed[label] = index
         last = label

@@ -1,7 +1,8 @@
 """Checkpoints through Orbax: the last one to resume from, the best one to use.
 
 Two managers, as one that keeps the best loses the last. Arrays are saved as numpy from one replica, so a checkpoint
-knows nothing of devices and can be restored on any number of them.
+knows nothing of devices and can be restored on any number of them. Of several hosts the first one writes and all read;
+no host waits for another in here.
 """
 
 import dataclasses
@@ -45,28 +46,38 @@ class Checkpoints:
 
         Args:
           workdir: of the run.
-          config: the run's config, written into each checkpoint; None to read only.
+          config: the run's config, written into each checkpoint; None to read only. Hosts other than the first only
+            read in any case, and `save` does nothing there.
 
         Raises:
           CheckpointError: to read only, and the run has saved nothing yet.
         """
         self.directory = Path(workdir).absolute() / "checkpoints"
-        if config is None and not self.directory.is_dir():
+        self._writes = config is not None and jax.process_index() == 0
+        if not self._writes and not self.directory.is_dir():
             raise CheckpointError(f"{self.directory} is missing: the run has saved no checkpoint yet; train first")
         self._config = config
         self._last = self._manager("last", max_to_keep=2)
         self._best = self._manager("best", max_to_keep=1)
 
     def _manager(self, name: str, max_to_keep: int) -> ocp.CheckpointManager:
-        if self._config is None:
-            options = ocp.CheckpointManagerOptions(read_only=True, create=False, save_interval_steps=0)
+        # To Orbax each host is alone: it would have all of them meet at barriers in every save otherwise.
+        here = jax.process_index()
+        alone = ocp.options.MultiprocessingOptions(primary_host=here, active_processes={here})
+        if not self._writes:
+            options = ocp.CheckpointManagerOptions(
+                read_only=True, create=False, save_interval_steps=0, multiprocessing_options=alone
+            )
         else:
+            (self.directory / name).mkdir(parents=True, exist_ok=True)
             # Saving must be over before the next line of the log is written: what is on disk is then always a
             # prefix of the run.
-            options = ocp.CheckpointManagerOptions(max_to_keep=max_to_keep, enable_async_checkpointing=False)
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=max_to_keep, create=False, enable_async_checkpointing=False, multiprocessing_options=alone
+            )
         handlers = {
-            **dict.fromkeys(("state", "params"), ocp.PyTreeCheckpointHandler()),
-            **dict.fromkeys(("progress", "about"), ocp.JsonCheckpointHandler()),
+            **dict.fromkeys(("state", "params"), ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)),
+            **dict.fromkeys(("progress", "about"), ocp.JsonCheckpointHandler(multiprocessing_options=alone)),
         }
         items = {"last": ("state", "progress", "about"), "best": ("params", "about")}[name]
         return ocp.CheckpointManager(
@@ -83,6 +94,8 @@ class Checkpoints:
 
     def describe_last(self) -> str:
         """Where the last checkpoint lies, for messages."""
+        if not self._writes:
+            self._last.reload()  # another host writes
         return "none yet" if self.last_step is None else str(self.directory / "last" / str(self.last_step))
 
     def save(self, state: TrainState, progress: Progress) -> None:
@@ -90,6 +103,8 @@ class Checkpoints:
 
         The last one goes first: a run killed in between finds in it that the best is missing, and `restore` adds it.
         """
+        if not self._writes:
+            return
         step = int(state.step)
         if step != self.last_step:
             items = {"state": ocp.args.PyTreeSave(state), "progress": ocp.args.JsonSave(dataclasses.asdict(progress))}
@@ -125,7 +140,7 @@ class Checkpoints:
         items = ocp.args.Composite(state=_as_numpy(template), progress=ocp.args.JsonRestore())
         restored = self._last.restore(step, args=items)
         state, progress = restored["state"], Progress(**restored["progress"])
-        if progress.best_step == step and self.best_step != step:
+        if self._writes and progress.best_step == step and self.best_step != step:
             self._save_best(step, state.params, progress)
         return state, progress
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from bihf_jax.configuration import ConfigError, build
+from bihf_jax.configuration import ConfigError, build, differences
 from bihf_jax.data.plan import GridShape
 from bihf_jax.models.config import EncoderConfig, FusionConfig, GVPConfig, HeadConfig, PLMConfig, StructureConfig
 from bihf_jax.models.heads import ResidueModel
@@ -164,18 +164,22 @@ def keep_config(config: ExperimentConfig, workdir: Path, *, first_host: bool) ->
       The config as plain values, as JSON has them.
 
     Raises:
-      ConfigError: the run there has another config; lists what differs.
+      ConfigError: the run there has another config; lists what differs. Or, on a host that is not the first, there is
+        none: what the first one wrote is not seen here.
     """
     values = json.loads(json.dumps(dataclasses.asdict(config)))
     path = workdir / CONFIG_FILE
     if path.exists():
-        differences = _differences(json.loads(path.read_text(encoding="utf-8")), values)
-        if differences:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        changes = [f"{key} was {old!r}, is {new!r}" for key, old, new in differences(kept, values, "config")]
+        if changes:
             raise ConfigError(
-                f"{workdir} holds a run with another config ({'; '.join(differences)}); "
+                f"{workdir} holds a run with another config ({'; '.join(changes)}); "
                 f"give the same config to go on with it, or another --workdir to start a new run"
             )
-    elif first_host:
+    elif not first_host:
+        raise ConfigError(f"host 0 has written {path}, which is not here: all hosts must share the --workdir")
+    else:
         workdir.mkdir(parents=True, exist_ok=True)
         scratch = path.with_suffix(".tmp")
         scratch.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
@@ -193,12 +197,3 @@ def load_config(workdir: str | Path) -> ExperimentConfig:
     if not path.is_file():
         raise ConfigError(f"{workdir} holds no run: {CONFIG_FILE} is missing; give the --workdir of a training run")
     return experiment_config(json.loads(path.read_text(encoding="utf-8")))
-
-
-def _differences(old: Any, new: Any, path: str = "config") -> list[str]:
-    """Keys whose values differ, as 'config.a.b was 1, is 2'."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        return [
-            line for key in sorted({*old, *new}) for line in _differences(old.get(key), new.get(key), f"{path}.{key}")
-        ]
-    return [] if old == new else [f"{path} was {old!r}, is {new!r}"]

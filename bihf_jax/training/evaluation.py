@@ -14,6 +14,7 @@ from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.data.pipeline import Host, Records, evaluation_batches, example_batch
 from bihf_jax.data.plan import GridShape
 from bihf_jax.tasks import Task
+from bihf_jax.training import hosts, supervisor
 from bihf_jax.training import step as step_lib
 from bihf_jax.training.checkpoints import Checkpoints
 from bihf_jax.training.config import ExperimentConfig, load_config
@@ -39,8 +40,9 @@ class Scorer:
         ends = np.cumsum(records.slots)
         flat = np.zeros(int(ends[-1]), np.float32)
         loss = weight = 0.0
-        _, batches = evaluation_batches(records, self._shape, self._host)
-        for batch in batches:
+        steps, batches = evaluation_batches(records, self._shape, self._host)
+        for step, batch in enumerate(batches, start=1):
+            supervisor.report(f"scoring batch {step} of {steps} of a split")
             scores, sums = self.score_step(params, batch)
             for record, record_scores in _by_record(np.asarray(scores), batch):
                 flat[ends[record] - records.slots[record] : ends[record]] = record_scores
@@ -72,9 +74,8 @@ class TrainedModel:
     def __init__(self, config: ExperimentConfig, step: int, params: Any):
         """Puts parameters (numpy, one replica) on the local devices."""
         self.config, self.step = config, step
-        host = Host(jax.process_index(), jax.process_count(), jax.local_device_count())
         self.params = step_lib.replicate(params)
-        self._scorer = Scorer(config.make_model(), config.make_task(), config.data.grid_shape(), host)
+        self._scorer = Scorer(config.make_model(), config.make_task(), config.data.grid_shape(), hosts.this_host())
 
     @classmethod
     def load(cls, workdir: str | Path, *, which: str = "best") -> "TrainedModel":

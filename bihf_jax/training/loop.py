@@ -21,6 +21,7 @@ from bihf_jax.data.plan import GridShape, fill, make_plan
 from bihf_jax.data.records import RecordSet
 from bihf_jax.data.shuffled import ShuffledLabels
 from bihf_jax.tasks import Task, metrics, predictions
+from bihf_jax.training import hosts, supervisor
 from bihf_jax.training import step as step_lib
 from bihf_jax.training.checkpoints import Checkpoints, Progress
 from bihf_jax.training.config import ExperimentConfig, TrainingConfig, experiment_config, keep_config
@@ -120,8 +121,7 @@ def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
     # ---- config -----------------------------------------------------------------------------------------------------
     config = experiment_config(config_values)
     workdir = Path(workdir)
-    host = Host(jax.process_index(), jax.process_count(), jax.local_device_count())
-    config_dict = keep_config(config, workdir, first_host=host.index == 0)
+    host = hosts.this_host()
     shape = config.data.grid_shape()
     try:
         shape.validate_devices(host.global_devices)
@@ -131,6 +131,9 @@ def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
     # ---- data -------------------------------------------------------------------------------------------------------
     train_records: Records = RecordSet(config.data.records, "train")
     validation_records = RecordSet(config.data.records, "validation")
+    fingerprints = {records.split: records.fingerprint for records in (train_records, validation_records)}
+    hosts.agree("configs and records", {"config": dataclasses.asdict(config), "records": fingerprints})
+    config_dict = hosts.first_then_others(lambda: keep_config(config, workdir, first_host=host.index == 0))
     if config.data.shuffle_labels:
         train_records = ShuffledLabels(train_records, config.seed)
 
@@ -142,12 +145,14 @@ def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
     _log_start(config, host, shape, train_records, len(validation_records), state.params)
 
     # ---- restore ----------------------------------------------------------------------------------------------------
-    checkpoints = Checkpoints(workdir, config_dict)
+    checkpoints = hosts.first_then_others(lambda: Checkpoints(workdir, config_dict))
     progress = Progress()
     restored = checkpoints.restore(jax.tree.map(np.asarray, state))
     if restored is not None:
         state, progress = restored
         _LOGGER.info("resumed from step %d (best %s at %s)", state.step, progress.best_score, progress.best_step)
+    if host.count > 1:
+        hosts.agree("states", {"last checkpoint": int(state.step), "state digest": hosts.digest(state)})
     run_log = RunLog(workdir, int(state.step)) if host.index == 0 else NoLog()
 
     # ---- loop -------------------------------------------------------------------------------------------------------
@@ -163,7 +168,7 @@ def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
     with contextlib.closing(run_log), contextlib.closing(checkpoints), _stop_on_signal() as stop_requested:
         first, last = int(state.step), config.training.steps
         batches = training_batches(train_records, shape, host, seed=config.seed, first_step=first, last_step=last)
-        loop.run(state, progress, batches, stop_requested)
+        loop.run(state, progress, batches, hosts.StopVote(stop_requested) if host.count > 1 else stop_requested)
     return workdir
 
 
@@ -192,6 +197,7 @@ class _Loop:
         first_step = int(state.step)
         state = step_lib.replicate(state)
         for step, batch in zip(range(first_step + 1, settings.steps + 1), batches, strict=True):
+            supervisor.report(f"step {step}")
             state, step_metrics = self.train_step(state, batch)
             interval.add(step, step_metrics)
             is_last, stopping = step == settings.steps, stop_requested()
@@ -206,6 +212,7 @@ class _Loop:
                 progress = self._validate(step, state.params, progress)
                 interval.restart_clock()
             if saving:
+                supervisor.report(f"saving step {step}")
                 self.checkpoints.save(
                     step_lib.unreplicate(state), dataclasses.replace(progress, pending=interval.pending)
                 )

@@ -86,7 +86,7 @@ def profile_training(config_values: Mapping[str, Any], workdir: str | Path, step
     train_step = step_lib.pmap_train_step(model, task, optimizer, config.seed)
     last = _WARM_UP_STEPS + steps
     batches = list(training_batches(records, shape, host, seed=config.seed, first_step=0, last_step=last))
-    program = train_step.program(state, batches[0])
+    program = train_step.lower(state, batches[0]).compile().as_text()
     for batch in batches[:_WARM_UP_STEPS]:
         state, _ = train_step(state, batch)
     jax.block_until_ready(state)
@@ -111,7 +111,8 @@ def profile_training(config_values: Mapping[str, Any], workdir: str | Path, step
         device=f"{len(devices)} x {devices[0].device_kind}",
         parts={part: total / steps for part, total in parts.items()},
     )
-    (workdir / TABLE_FILE).write_text(markdown(profile), encoding="utf-8")
+    if host.index == 0:
+        (workdir / TABLE_FILE).write_text(markdown(profile), encoding="utf-8")
     return profile
 
 

@@ -1,6 +1,6 @@
 """One training step and one scoring step: pure functions of one device, mapped over all devices by `jax.pmap`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -37,21 +37,23 @@ class StepMetrics(NamedTuple):
 class CompiledStep:
     """A step mapped over the devices by `jax.pmap`, that counts how often it is traced, which is once a shape."""
 
-    def __init__(self, function: Callable, *, donate_argnums: tuple[int, ...] = ()):
+    def __init__(
+        self, function: Callable, *, donate_argnums: tuple[int, ...] = (), devices: Sequence[jax.Device] | None = None
+    ):
         self.compiles = 0
 
         def counted(*args: Any) -> Any:
             self.compiles += 1
             return function(*args)
 
-        self._mapped = jax.pmap(counted, axis_name=AXIS, donate_argnums=donate_argnums)
+        self._mapped = jax.pmap(counted, axis_name=AXIS, donate_argnums=donate_argnums, devices=devices)
 
     def __call__(self, *args: Any) -> Any:
         return self._mapped(*args)
 
-    def program(self, *args: Any) -> str:
-        """The compiler's text of the program for these arguments."""
-        return self._mapped.lower(*args).compile().as_text()
+    def lower(self, *args: Any) -> jax.stages.Lowered:
+        """The program for arguments of these shapes, to compile ahead of time."""
+        return self._mapped.lower(*args)
 
 
 def init_state(model: nn.Module, optimizer: optax.GradientTransformation, batch: ProteinBatch, seed: int) -> TrainState:
@@ -107,14 +109,21 @@ def make_score_step(model: nn.Module, task: Task) -> Callable[[Params, ProteinBa
     return score_step
 
 
-def pmap_train_step(model: nn.Module, task: Task, optimizer: optax.GradientTransformation, seed: int) -> CompiledStep:
-    """`make_train_step` over all devices; the state it is given is donated."""
-    return CompiledStep(make_train_step(model, task, optimizer, seed), donate_argnums=(0,))
+def pmap_train_step(
+    model: nn.Module,
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    *,
+    devices: Sequence[jax.Device] | None = None,
+) -> CompiledStep:
+    """`make_train_step` over all devices, or the given ones; the state it is given is donated."""
+    return CompiledStep(make_train_step(model, task, optimizer, seed), donate_argnums=(0,), devices=devices)
 
 
-def pmap_score_step(model: nn.Module, task: Task) -> CompiledStep:
-    """`make_score_step` over all devices."""
-    return CompiledStep(make_score_step(model, task))
+def pmap_score_step(model: nn.Module, task: Task, *, devices: Sequence[jax.Device] | None = None) -> CompiledStep:
+    """`make_score_step` over all devices, or the given ones."""
+    return CompiledStep(make_score_step(model, task), devices=devices)
 
 
 def replicate(tree: Any) -> Any:

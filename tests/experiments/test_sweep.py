@@ -95,6 +95,7 @@ def test_a_failed_run_is_named_and_the_others_go_on(tmp_path, monkeypatch):
         ({"seeds": ()}, "must each name at least one"),
         ({"config": "configs/none.py"}, "configs/none.py does not exist"),
         ({"config_args": "records=x,seed=3"}, "--config_args sets seed"),
+        ({"jobs": 0}, "--jobs is 0; it must be at least 1"),
     ],
 )
 def test_bad_plans_are_refused(tmp_path, changes, message):

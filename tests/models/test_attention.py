@@ -1,5 +1,7 @@
 """Tests of `bihf_jax.models.attention`."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,15 @@ import pytest
 
 from bihf_jax.models import attention
 from bihf_jax.models.attention import segment_attention
+from bihf_jax.models.config import ATTENTION_KINDS
+from bihf_jax.models.platform import compiling_for
+
+# The TPU kernel is emulated here; tests/benchmarks/test_compile_report.py compiles it.
+IMPLEMENTATIONS = {
+    "blockwise": functools.partial(segment_attention, implementation="blockwise"),
+    "splash": functools.partial(attention._splash_attention, interpret=True),
+    "dense": functools.partial(segment_attention, implementation="dense"),
+}
 
 
 def random_inputs(seed, rows=2, heads=3, queries=300, keys=300, width=8):
@@ -35,23 +46,19 @@ def reference(query, key, value, query_segment, key_segment):
     return jnp.einsum("rhqk,rhkd->rhqd", weights / jnp.where(total > 0, total, 1), value)
 
 
-@pytest.mark.parametrize("implementation", ["blockwise", "dense"])
-def test_values_and_gradients_equal_an_explicit_softmax(implementation):
-    """Both implementations equal a plain masked softmax on packed rows with padding, in values and all gradients."""
+@pytest.mark.parametrize("attend", IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS)
+def test_values_and_gradients_equal_an_explicit_softmax(attend):
+    """Each implementation equals a plain masked softmax on packed rows with padding, in values and all gradients."""
     inputs, segments = random_inputs(0), packed_segments(1)
     weight = random_inputs(2)[0]
 
     def total(function):
         return lambda *qkv: jnp.sum(weight * function(*qkv, segments, segments))
 
-    ours = total(lambda *arguments: segment_attention(*arguments, implementation))
-    np.testing.assert_allclose(
-        segment_attention(*inputs, segments, segments, implementation),
-        reference(*inputs, segments, segments),
-        atol=2e-6,
-    )
+    np.testing.assert_allclose(attend(*inputs, segments, segments), reference(*inputs, segments, segments), atol=2e-6)
+    ours = jax.grad(total(attend), (0, 1, 2))(*inputs)
     expected = jax.grad(total(reference), (0, 1, 2))(*inputs)
-    for ours_gradient, expected_gradient in zip(jax.grad(ours, (0, 1, 2))(*inputs), expected, strict=True):
+    for ours_gradient, expected_gradient in zip(ours, expected, strict=True):
         np.testing.assert_allclose(ours_gradient, expected_gradient, atol=1e-5)
 
 
@@ -88,17 +95,15 @@ def test_segments_in_any_order_and_different_lengths():
     )
 
 
-@pytest.mark.parametrize("implementation", ["blockwise", "dense"])
-def test_padding_gives_zeros_and_finite_gradients(implementation):
+@pytest.mark.parametrize("attend", IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS)
+def test_padding_gives_zeros_and_finite_gradients(attend):
     """Rows of padding only, and queries whose segment has no key, give exact zeros and gradients without NaN."""
     inputs = random_inputs(7, queries=140, keys=140)
     query_segment = jnp.zeros((2, 140), jnp.int32).at[0, :50].set(1).at[0, 50:60].set(7)
     key_segment = jnp.zeros((2, 140), jnp.int32).at[0, :50].set(1)
     with jax.debug_nans(True):
-        out = segment_attention(*inputs, query_segment, key_segment, implementation)
-        gradients = jax.grad(
-            lambda *x: jnp.sum(segment_attention(*x, query_segment, key_segment, implementation) ** 2), (0, 1, 2)
-        )(*inputs)
+        out = attend(*inputs, query_segment, key_segment)
+        gradients = jax.grad(lambda *x: jnp.sum(attend(*x, query_segment, key_segment) ** 2), (0, 1, 2))(*inputs)
     assert np.all(np.asarray(out[0, :, 50:]) == 0)
     assert np.all(np.asarray(out[1]) == 0)
     assert np.any(np.asarray(out[0, :, :50]) != 0)
@@ -119,11 +124,12 @@ def test_large_scores_do_not_overflow():
     assert np.all(np.isfinite(out))
 
 
-def test_bfloat16_in_and_out():
+@pytest.mark.parametrize("attend", IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS)
+def test_bfloat16_in_and_out(attend):
     """bfloat16 inputs give a bfloat16 result close to float32 (the softmax itself is float32)."""
     inputs, segments = random_inputs(9), packed_segments(10)
     low = tuple(x.astype(jnp.bfloat16) for x in inputs)
-    out = segment_attention(*low, segments, segments, "blockwise")
+    out = attend(*low, segments, segments)
     assert out.dtype == jnp.bfloat16
     expected = reference(*(x.astype(jnp.float32) for x in low), segments, segments)
     np.testing.assert_allclose(out.astype(jnp.float32), expected, atol=2e-2)
@@ -155,5 +161,43 @@ def test_key_blocks_that_share_no_segment_are_skipped():
 def test_unknown_implementation_is_refused():
     """The error names the value and the allowed ones."""
     inputs, segments = random_inputs(11, queries=4, keys=4), jnp.ones((2, 4), jnp.int32)
-    with pytest.raises(ValueError, match="'flash'; allowed: auto, blockwise, dense"):
+    with pytest.raises(ValueError, match="'flash'; allowed: auto, blockwise, splash, dense"):
         segment_attention(*inputs, segments, segments, "flash")
+
+
+def test_splash_takes_other_lengths_for_keys_and_any_head_width():
+    """Queries and keys of different numbers, in more than one block, with heads as wide as those of ESM-2 35M."""
+    query, key, value = random_inputs(12, rows=1, heads=2, queries=200, keys=600, width=24)
+    rng = np.random.default_rng(13)
+    query_segment = jnp.asarray(rng.integers(0, 6, (1, 200)), jnp.int32)
+    key_segment = jnp.asarray(rng.integers(0, 4, (1, 600)), jnp.int32)
+    np.testing.assert_allclose(
+        IMPLEMENTATIONS["splash"](query, key, value, query_segment, key_segment),
+        reference(query, key, value, query_segment, key_segment),
+        atol=2e-6,
+    )
+
+
+@pytest.mark.parametrize("length", [1, 128, 129, 300, 512, 513, 1024, 1030, 2048, 4096])
+def test_splash_blocks(length):
+    """Blocks are whole lanes, at most 512 slots, and cover a row with less than 128 slots of padding a block."""
+    block = attention._splash_block(length)
+    blocks = -(-length // block)
+    assert block % 128 == 0
+    assert block <= 512
+    assert blocks * block - length < 128 * blocks
+
+
+@pytest.mark.parametrize(("platform", "operation"), [("cpu", "while"), ("tpu", "pallas_call"), ("gpu", "softmax")])
+def test_auto_follows_the_target_platform(platform, operation):
+    """ "auto" is traced as loops over blocks for CPU, as a Pallas kernel for TPU, and as plain products elsewhere."""
+    inputs, segments = random_inputs(14, queries=8, keys=8), jnp.ones((2, 8), jnp.int32)
+    with compiling_for(platform):
+        traced = str(jax.make_jaxpr(lambda *x: segment_attention(*x, segments, segments))(*inputs))
+    found = {name for name in ("while", "pallas_call") if name in traced} or {"softmax"}
+    assert operation in found
+
+
+def test_the_config_allows_every_implementation():
+    """What EncoderConfig.attention may be is what `segment_attention` takes."""
+    assert set(ATTENTION_KINDS) == {"auto", *attention._IMPLEMENTATIONS}

@@ -14,6 +14,7 @@ from bihf_jax.models.graph import (
     make_graph,
     structure_neighbours,
 )
+from bihf_jax.models.platform import compiling_for
 from tests.models.batches import noise_where_masked, pack, random_protein
 
 PROTEINS = [random_protein(1), random_protein(2, (12,)), random_protein(3, (5, 4, 3)), random_protein(4, (1,))]
@@ -120,3 +121,33 @@ def test_graph_pool_is_the_mean_of_each_protein(batch):
             member = np.asarray((batch.protein_segment[row] == graph + 1) & batch.structure_mask[row])
             expected = np.asarray(features)[row][member].mean(axis=0) if member.any() else np.zeros(3)
             np.testing.assert_allclose(pooled[row, graph], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bool_, jnp.bfloat16])
+def test_gathering_by_a_product_is_exact(dtype):
+    """What is traced for TPU, a one-hot product, gathers the bits that indexing does."""
+    rng = np.random.default_rng(3)
+    x, neighbours = jnp.asarray(rng.normal(size=(2, 24, 5, 3)), dtype), random_neighbours(rng)
+    with compiling_for("tpu"):
+        assert "gather" not in str(jax.make_jaxpr(gather_neighbours)(x, neighbours))
+        product = gather_neighbours(x, neighbours)
+    assert product.dtype == dtype
+    np.testing.assert_array_equal(product, x[np.arange(2)[:, None, None], neighbours])
+
+
+def test_gradient_of_gathering_by_a_product():
+    """It sums the edges that a slot sends on, as the gradient of indexing does."""
+    rng = np.random.default_rng(4)
+    x, neighbours = jnp.asarray(rng.normal(size=(2, 24, 5)), jnp.bfloat16), random_neighbours(rng)
+    weight = jnp.asarray(rng.integers(-3, 4, (2, 24, 6, 5)), jnp.bfloat16)  # sums of them are exact
+
+    def weighted_sum(x):
+        return jnp.sum((weight * gather_neighbours(x, neighbours)).astype(jnp.float32))
+
+    expected = jax.grad(weighted_sum)(x)
+    with compiling_for("tpu"):
+        np.testing.assert_array_equal(jax.grad(weighted_sum)(x), expected)
+
+
+def random_neighbours(rng):
+    return jnp.asarray(rng.integers(0, 24, (2, 24, 6)), jnp.int32)

@@ -11,6 +11,35 @@ from tests.protein.biopython_reference import LETTERS, Key, read_reference
 _LETTER_CHOICES = {"SEC": "C", "PYL": "K", "PCA": "E", "HSE": "H", "GLH": "E", "DVA": "V"}
 
 
+def assert_same(protein: Protein, expected: Protein, *, decimals: bool = False, labels: bool = True) -> None:
+    """Every array of two proteins and their ligands is equal; source and report are not looked at.
+
+    Args:
+      protein: the one to look at.
+      expected: what it should be.
+      decimals: allow half of the last decimal of a PDB file: 0.0005 Å, and 0.005 Å² in B factors.
+      labels: compare label chain ids, which a PDB file does not hold.
+    """
+    arrays, wanted = _arrays(protein), _arrays(expected)
+    assert arrays.keys() == wanted.keys()
+    for name, array in wanted.items():
+        if name.endswith("label_chain_ids") and not labels:
+            continue
+        found = arrays[name]
+        assert found.dtype.kind == array.dtype.kind, name
+        if decimals and name.endswith(("atom_positions", "b_factors")):
+            step = 0.0005 if name.endswith("atom_positions") else 0.005
+            np.testing.assert_allclose(found, array, rtol=1e-6, atol=step * 1.01, err_msg=name)
+        else:
+            np.testing.assert_array_equal(found, array, err_msg=name)
+
+
+def _arrays(protein: Protein) -> dict[str, np.ndarray]:
+    skipped = ("ligands", "source", "report")
+    own = {name: np.array(value) for name, value in vars(protein).items() if name not in skipped}
+    return own | {f"ligands.{name}": array for name, array in vars(protein.ligands).items()}
+
+
 def differences(path: Path, protein: Protein) -> list[str]:
     """What differs between a file as we read it and as Biopython does; empty where they agree."""
     reference = read_reference(path)

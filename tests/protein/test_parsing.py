@@ -9,8 +9,8 @@ import gemmi
 import numpy as np
 import pytest
 
-from bihf_jax.protein import Protein, StructureError, residue_constants
-from bihf_jax.protein.parsing import MADE_UP_NUMBER, ParseReport
+from bihf_jax.protein import FileContents, Protein, StructureError, file_contents, parsing, residue_constants
+from bihf_jax.protein.parsing import MADE_UP_NUMBER
 from tests.protein.compare import differences
 from tests.protein.conftest import sample_files
 from tests.protein.synthetic import Atom, chain_of, mmcif_text, pdb_text, remark_465, seqres
@@ -191,7 +191,7 @@ def test_chains_asked_for(write, complex_text):
 
 
 def test_chains_without_protein_are_counted(write):
-    """Nucleic acid and lone small molecules are left out and named; asked for alone they are no protein."""
+    """Nucleic acid is left out and named, lone small molecules are ligands; asked for alone they are no protein."""
     dna = [
         Atom(name, base, "D", number, (3.0 * number, index, 50.0))
         for number, base in enumerate(("DA", "DC", "DG", "DT"), start=1)
@@ -201,7 +201,8 @@ def test_chains_without_protein_are_counted(write):
     path = write(pdb_text(chain_of("ACDE"), dna, tail=tail))
     protein = Protein.from_file(path)
     assert protein.chain_ids == ("A",)
-    assert protein.report.chains_left_out == ("D", "L")
+    assert protein.report.chains_left_out == ("D",)
+    assert protein.report.nucleotides == {"DA": 1, "DC": 1, "DG": 1, "DT": 1}
     assert protein.report.ligands == {"GOL": 1}
     assert protein.report.waters == 1
     with pytest.raises(StructureError, match=r"no protein in it \(chains without protein: D\)"):
@@ -218,7 +219,8 @@ def test_short_peptides_count_and_free_amino_acids_do_not(write):
     assert protein.chain_ids == ("A", "B")
     assert protein.sequence() == ("ACDE", "AC")
     assert protein.report.ligands == {"GLY": 2}
-    assert protein.report.chains_left_out == ("C",)
+    assert protein.report.chains_left_out == ()
+    assert protein.ligands.kinds() == ("amino acid", "amino acid")
 
 
 def test_blank_chain_ids_are_kept(write):
@@ -633,6 +635,94 @@ def test_all_old_files_of_docking_benchmark_are_read(shared_data):
 
 
 # --------------------------------------------------------------------------------------------------------------------
+# Hostile files
+# --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (PDB_TEXT.replace("ASP A   3", "ASP A    "), "a residue ASP without a number"),
+        (PDB_TEXT.replace("ASP A   3 ", "ASP A   3\1"), "must be printable ASCII"),
+        (PDB_TEXT.replace(" A   ", " \1   "), "must be printable ASCII"),
+        (pdb_text(chain_of("AC"), tail=[Atom("C\1", "LIG", "A", 9, hetero=True)]), "must be printable ASCII"),
+        (
+            remark_465([("ALA", "A", 99999999999, " ")])
+            + seqres("A", ["ALA", "CYS", "ASP", "GLU", "PHE", "GLY"])
+            + _without(PDB_TEXT, [1]),
+            "residue number 99999999999; it must fit into 32 bits",
+        ),
+    ],
+)
+def test_damaged_ids_and_numbers_are_refused(write, text, message):
+    """Numbers that are missing or too large, and ids that are not ASCII, are an error that says so."""
+    with pytest.raises(StructureError, match=message):
+        Protein.from_file(write(text))
+
+
+def test_numbers_that_are_none(write):
+    """Coordinates beyond float32 are unplaced, B factors beyond it are 0, and both are counted."""
+    text = mmcif_text(chain_of("AC"), label_chains={"A": "A"})
+    rows = [line for line in text.splitlines() if line.startswith("ATOM")]
+    far = rows[1].replace(rows[1].split()[10], "1e39", 1)
+    text = text.replace(rows[1], far).replace(rows[3], rows[3].replace(" 10.00 ", " 1e39 "))
+    protein = Protein.from_file(write(text, "x.cif"))
+    assert not protein.atom_mask[0, CA]
+    assert (protein.report.unplaced_atoms, protein.report.unknown_b_factors) == (1, 1)
+    protein.validate()
+
+
+def test_a_label_number_beyond_the_full_sequence_is_a_conflict(write):
+    """An unknown component numbered far beyond the sequence makes no million slots."""
+    atoms = chain_of("ACDG")
+    for atom in atoms:
+        if atom.number == 4:
+            atom.residue, atom.label = "ZZZ", 10**9
+    text = mmcif_text(atoms, label_chains={"A": "A"}, sequences={"A": NAMES})
+    protein = Protein.from_file(write(text, "x.cif"))
+    assert protein.sequence() == ("ACDX",)
+    assert protein.report.sequence_conflicts == ("A",)
+
+
+def test_limits_on_residues_and_alignments(write, monkeypatch):
+    """Full sequences of more residues than the limit, and alignments that would take too long, are refused."""
+    path = write(seqres("A", ["ALA", "CYS", "ASP", "GLU", "PHE", "GLY", "TRP"]) + PDB_TEXT)
+    monkeypatch.setattr(parsing, "MAX_RESIDUES", 7)
+    monkeypatch.setattr(parsing, "MAX_ALIGNMENT", 42)
+    assert Protein.from_file(path).num_residues == 7
+    monkeypatch.setattr(parsing, "MAX_RESIDUES", 6)
+    with pytest.raises(StructureError, match=r"made.pdb: 7 residues; at most 6 are read; select chains"):
+        Protein.from_file(path)
+    monkeypatch.setattr(parsing, "MAX_ALIGNMENT", 41)
+    with pytest.raises(StructureError, match=r"6 residues with atoms and a full sequence of 7, more than"):
+        Protein.from_file(path)
+
+
+def test_a_chain_of_hetero_records_is_restored(write):
+    """Residues that HETATM records hold, in any order, are put where their peptide bonds say."""
+    chain = chain_of("A" * 30)
+    for atom in chain:
+        atom.hetero = atom.number > 1
+        atom.residue = "ALA" if atom.number == 1 else "CSO"
+    by_residue = {number: [atom for atom in chain if atom.number == number] for number in range(1, 31)}
+    order = list(range(2, 31))
+    random.Random(0).shuffle(order)
+    shuffled = [atom for number in (1, *order) for atom in by_residue[number]]
+    protein = Protein.from_file(write(pdb_text(by_residue[1], tail=shuffled[len(by_residue[1]) :])))
+    assert protein.residue_number.tolist() == list(range(1, 31))
+    assert protein.ligands.num_molecules == 0
+
+
+def test_contents_of_a_file(write, complex_text):
+    """Models, chains and assemblies to choose from; a file that cannot be read is refused as for a protein."""
+    assert file_contents(write(complex_text)) == FileContents(models=(1,), chains=("A", "B", "C"), assemblies=())
+    with pytest.raises(StructureError, match="the file is empty"):
+        file_contents(write("", "empty.pdb"))
+    with pytest.raises(StructureError, match="a name in it is not text"):
+        file_contents(write(complex_text.encode().replace(b" A ", b" \xff "), "odd.pdb"))
+
+
+# --------------------------------------------------------------------------------------------------------------------
 # The independent reader
 # --------------------------------------------------------------------------------------------------------------------
 
@@ -692,12 +782,3 @@ def test_a_damaged_shared_file_is_refused(shared_data):
         pytest.skip(f"needs {path}")
     with pytest.raises(StructureError, match="4096 NUL bytes"):
         Protein.from_file(path)
-
-
-def test_reports_of_several_files_add_up():
-    """Counts are summed, names joined, flags kept."""
-    one = ParseReport(waters=3, ligands={"GOL": 1}, no_full_sequence=("A",), ends_early=True)
-    other = ParseReport(waters=4, ligands={"GOL": 2, "SO4": 1}, no_full_sequence=("B",))
-    assert ParseReport.sum([one, other]) == ParseReport(
-        models=2, waters=7, ligands={"GOL": 3, "SO4": 1}, no_full_sequence=("A", "B"), ends_early=True
-    )

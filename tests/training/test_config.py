@@ -39,7 +39,7 @@ def changed(**values):
         ({"training__stepz": 3}, "config.training has no key 'stepz'; its keys are: steps"),
         (
             {"encoder__fusion__kind": "both"},
-            r"config.encoder.fusion: FusionConfig.kind is 'both'; allowed: none, linear, local, glob",
+            r"config.encoder.fusion: FusionConfig.kind is 'both'; allowed: none, linear, local",
         ),
         ({"task__name": "pbs"}, "unknown task 'pbs'; tasks are: ppbs"),
         ({"task__positive_weight": 0}, "positive_weight must be > 0, got 0"),
@@ -56,6 +56,7 @@ def changed(**values):
             "config.encoder.structure has no key 'scalar_width'; its keys are: name",
         ),
         ({"encoder__plm__name": "esm2_t6"}, "esm2_t6_8M_UR50D"),
+        ({"encoder": {"fusion": {"name": "late"}}}, "config.encoder.fusion: fusion method is 'late'; allowed: local"),
         ({"encoder": 3}, "config.encoder is a group of settings, got 3"),
         ({"data": {"rows": 2}}, "config.data needs the key 'records'"),
     ],

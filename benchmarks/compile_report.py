@@ -1,0 +1,458 @@
+"""What the TPU compiler says about a step: the real training and scoring steps, compiled for chips that are not here.
+
+    pip install -e '.[tpu]'
+    python -m benchmarks.compile_report --sizes 8M,650M --methods local,global --topologies v5e:2x2,v5e:16x16,v5p:2x2x1
+
+`libtpu` compiles for a topology on any machine. The command compiles the pmapped steps of `bihf_jax.training.step` for
+each combination, without making a parameter, and writes one JSON line for each into --results as soon as it is done; a
+combination that is there already is not compiled again. It then writes the tables between the markers of --docs, which
+also says what each column means. "cpu" is a topology too, of this machine; its figures say nothing about a TPU.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import jaxprs_in_params
+
+from bihf_jax.data.grid import empty_grid
+from bihf_jax.models import EncoderConfig, FusionConfig, GVPConfig, HeadConfig, PLMConfig, ResidueModel
+from bihf_jax.models.config import FUSION_METHODS, PLM_SIZES
+from bihf_jax.models.platform import compiling_for
+from bihf_jax.tasks import make_task
+from bihf_jax.training import step as step_lib
+from bihf_jax.training.optimizer import OptimizerConfig, make_optimizer
+
+# What libtpu needs where there is no TPU: not to look for one, and not to refuse a second process.
+COMPILE_ONLY = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "JAX_PLATFORMS": "cpu",
+}
+
+SIZES = {re.search(r"_(\d+[MB])_", name).group(1): name for name in PLM_SIZES}  # "8M" -> "esm2_t6_8M_UR50D"
+STEPS = ("train", "score")
+CPU = "cpu"
+
+# The structure side of the published model quality assessment network (gvp-pytorch, MQAModel), on the grid of a step.
+PUBLISHED_GVP = GVPConfig(scalar_width=100, vector_width=16, neighbours=30, message_gvps=3, remat=True)
+STAGES = 3  # its graph layers, one before each fusion
+GRAPHS_PER_ROW = 24
+
+LANES = 128  # a TPU's vector registers and matrix units are so wide; narrower operands are padded to it
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """A TPU chip as its maker states it."""
+
+    bfloat16_flops: float  # peak, FLOP/s
+    memory: float  # HBM, bytes
+    matrix_units: int  # of 128 x 128 multiply-adds a cycle
+
+    @property
+    def clock(self) -> float:
+        """Cycles/s: what the peak implies."""
+        return self.bfloat16_flops / (self.matrix_units * 2 * LANES**2)
+
+
+CHIPS = {"v5e": Chip(197e12, 16 * 2**30, 4), "v5p": Chip(459e12, 95 * 2**30, 8)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One program to compile."""
+
+    topology: str  # "cpu", or as libtpu names it, e.g. "v5e:16x16"
+    size: str  # key of `SIZES`
+    fusion: str  # key of `FUSION_METHODS`
+    step: str  # "train" or "score"
+    rows: int  # rows of the grid on each chip
+    length: int  # slots of a row
+    attention: str = "auto"
+
+    def encoder_config(self) -> EncoderConfig:
+        """bfloat16, and every block and layer recomputed in the backward pass."""
+        return EncoderConfig(
+            plm=PLMConfig.named(SIZES[self.size], remat=True),
+            structure=PUBLISHED_GVP,
+            fusion=FusionConfig.named(self.fusion),
+            stages=STAGES,
+            dtype="bfloat16",
+            attention=self.attention,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The compiler's figures for one chip."""
+
+    case: Case
+    devices: int
+    parameters: int
+    argument_bytes: int
+    output_bytes: int
+    alias_bytes: int  # of the outputs, in place of arguments (the donated state)
+    temporary_bytes: int
+    code_bytes: int
+    flops: float  # as the compiler counts them: recomputation included, Pallas kernels not
+    bytes_accessed: float
+    model_flops: float  # `product_flops` of the equations
+    collectives: dict[str, tuple[int, int]]  # kind -> (count, bytes of the results)
+    cycles: float  # the compiler's estimate, summed over the operations that have one
+    kernel_flops: float  # of the attention kernels, which have none; see `attention_kernel_flops`
+    roofline_seconds: float | None  # `roofline_seconds` of what cost_analysis() gives
+    compile_seconds: float
+
+    @property
+    def memory(self) -> int:
+        """Bytes in HBM while the step runs."""
+        return self.argument_bytes + self.output_bytes - self.alias_bytes + self.temporary_bytes + self.code_bytes
+
+    @property
+    def chip(self) -> Chip | None:
+        return CHIPS.get(self.case.topology.partition(":")[0])
+
+    @property
+    def seconds(self) -> float | None:
+        """The compiler's cycles, and the attention kernels at the chip's peak."""
+        if self.chip is None:
+            return None
+        return self.cycles / self.chip.clock + self.kernel_flops / self.chip.bfloat16_flops
+
+    @property
+    def roofline(self) -> float | None:
+        """Seconds at the peak of products or of memory, whichever is slower for each operation; kernels at the peak."""
+        if self.chip is None or self.roofline_seconds is None:
+            return None
+        return self.roofline_seconds + self.kernel_flops / self.chip.bfloat16_flops
+
+    def utilisation(self, seconds: float) -> float:
+        """Model FLOPs / (seconds x peak)."""
+        return self.model_flops / (seconds * self.chip.bfloat16_flops)
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, line: str) -> "Report":
+        values = json.loads(line)
+        collectives = {kind: tuple(value) for kind, value in values.pop("collectives").items()}
+        return cls(case=Case(**values.pop("case")), collectives=collectives, **values)
+
+
+def topology_devices(topology: str) -> Sequence[Any]:
+    """The devices of a topology: described by libtpu, or this machine's for "cpu".
+
+    Raises:
+      RuntimeError: libtpu is not installed, or knows no such topology; says what to do.
+    """
+    if topology == CPU:
+        return jax.devices(CPU)
+    from jax.experimental import topologies
+
+    try:
+        return topologies.get_topology_desc(topology, "tpu").devices
+    except Exception as error:  # libtpu's own errors have no common type
+        raise RuntimeError(
+            f"libtpu cannot describe the topology {topology!r}: {error}. Install it (pip install -e '.[tpu]') and give "
+            "a topology that it knows, e.g. v5e:2x2, v5e:16x16 or v5p:2x2x1."
+        ) from error
+
+
+def compile_case(case: Case, encoder: EncoderConfig | None = None) -> Report:
+    """Compiles one program.
+
+    Args:
+      case: Which.
+      encoder: The model's config; `case.encoder_config()` where None.
+    """
+    devices = topology_devices(case.topology)
+    encoder = encoder or case.encoder_config()
+    model, task = ResidueModel(encoder, HeadConfig()), make_task("ppbs")
+    optimizer = make_optimizer(OptimizerConfig(), steps=1000)
+    grid = empty_grid(case.rows, case.length, encoder.structure.neighbours, GRAPHS_PER_ROW)
+    batch = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, grid))
+    state = jax.eval_shape(lambda batch: step_lib.init_state(model, optimizer, batch, seed=0), batch)
+    if case.step == "train":
+        step = step_lib.pmap_train_step(model, task, optimizer, seed=0, devices=devices)
+        arguments = (state, batch)
+    else:
+        step, arguments = step_lib.pmap_score_step(model, task, devices=devices), (state.params, batch)
+
+    start = time.monotonic()
+    with compiling_for(CPU if case.topology == CPU else "tpu"):
+        compiled = step.lower(*_on_each(arguments, len(devices))).compile()
+    seconds = time.monotonic() - start
+
+    memory, cost, text = compiled.memory_analysis(), compiled.cost_analysis(), compiled.as_text()
+    return Report(
+        case=case,
+        devices=len(devices),
+        parameters=sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(state.params)),
+        argument_bytes=memory.argument_size_in_bytes,
+        output_bytes=memory.output_size_in_bytes,
+        alias_bytes=memory.alias_size_in_bytes,
+        temporary_bytes=memory.temp_size_in_bytes,
+        code_bytes=memory.generated_code_size_in_bytes,
+        flops=cost["flops"],
+        bytes_accessed=cost["bytes accessed"],
+        model_flops=model_flops(encoder, state.params, batch) * (3 if case.step == "train" else 1),
+        collectives=collectives(text),
+        cycles=estimated_cycles(text),
+        kernel_flops=attention_kernel_flops(text),
+        roofline_seconds=roofline_seconds(cost.get("optimal_seconds"), text),
+        compile_seconds=seconds,
+    )
+
+
+def _on_each(tree: Any, devices: int) -> Any:
+    """Shapes with a leading device axis."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((devices, *x.shape), x.dtype), tree)
+
+
+def model_flops(encoder: EncoderConfig, params: Any, batch: Any) -> float:
+    """FLOPs of the matrix products that the equations of one forward pass ask for, on one device.
+
+    Attention counts the whole row, as if it were one chain. What is not counted: elementwise work, recomputation, and
+    the one-hot products that stand for gathers on a TPU. A training step is three times that.
+    """
+    model = ResidueModel(dataclasses.replace(encoder, attention="dense"), HeadConfig())
+    with compiling_for(CPU):
+        return product_flops(jax.make_jaxpr(lambda p, b: model.apply({"params": p}, b, None))(params, batch).jaxpr)
+
+
+def product_flops(jaxpr: Any) -> float:
+    """FLOPs of the matrix products of a traced function: 2 x elements of the result x length contracted, each."""
+    total = 0.0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            left, out = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
+            total += 2.0 * np.prod(out) * np.prod([left[axis] for axis in contracted])
+        total += sum(product_flops(inner) for inner in jaxprs_in_params(equation.params))
+    return float(total)
+
+
+# One operation of the optimised program: name, type of the result, kind, the rest of the line.
+_OPERATION = re.compile(r"^\s+(?:ROOT )?%([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$")
+_ARRAY = re.compile(r"\b(pred|[a-z]+\d+)(?:e\dm\d\w*)?\[([\d,]*)\]")
+_COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+
+
+def _computations(text: str) -> dict[str, list[tuple[str, str, str, str]]]:
+    """Computation -> its operations, of an HLO text; the entry is called "ENTRY"."""
+    found: dict[str, list[tuple[str, str, str, str]]] = {}
+    for line in text.splitlines():
+        header = re.match(r"^(ENTRY )?%([\w.\-]+) .*\{$", line)
+        if header:
+            current = found.setdefault("ENTRY" if header[1] else header[2], [])
+        operation = _OPERATION.match(line)
+        if operation:
+            current.append(operation.groups())
+    return found
+
+
+def _array_bytes(types: str) -> list[int]:
+    """Bytes of each array in the type of a result, layouts' padding not counted."""
+    bits = {"pred": 8}
+    return [
+        int(np.prod([int(n) for n in shape.split(",") if n])) * bits.get(kind, int(re.sub(r"\D", "", kind) or 8)) // 8
+        for kind, shape in _ARRAY.findall(types)
+    ]
+
+
+def collectives(text: str) -> dict[str, tuple[int, int]]:
+    """Kind of collective -> (count, bytes of the results) in an optimised HLO text."""
+    found: dict[str, tuple[int, int]] = {}
+    for operation in itertools.chain(*_computations(text).values()):
+        kind = operation[2].removesuffix("-start")  # an asynchronous one is counted where it starts
+        if kind in _COLLECTIVES:
+            sizes = _array_bytes(operation[1])
+            # all-gather-start and collective-permute-start return their operands too, before the results.
+            own = sizes[len(sizes) // 2 :] if operation[2].endswith("-start") and kind != "all-reduce" else sizes
+            count, total = found.get(kind, (0, 0))
+            found[kind] = (count + 1, total + sum(own))
+    return found
+
+
+def estimated_cycles(text: str) -> float:
+    """The cycles that the TPU compiler's cost model gave the operations of a program, loops times their trips.
+
+    Operations without an estimate count as 0: custom calls, transfers that overlap with the rest, collectives.
+    """
+    computations = _computations(text)
+
+    def cost(name: str) -> float:
+        total = 0.0
+        for _, _, kind, rest in computations[name]:
+            estimate = re.search(r'"estimated_cycles":"(\d+)"', rest)
+            total += float(estimate[1]) if estimate else 0.0
+            if kind == "while":
+                trips = re.search(r'"known_trip_count":\{"n":"(\d+)"', rest)
+                inner = re.findall(r"(?:body|condition)=%([\w.\-]+)", rest)
+                total += sum(map(cost, inner)) * (int(trips[1]) if trips else 1)
+        return total
+
+    return cost("ENTRY")
+
+
+def roofline_seconds(optimal_seconds: float | None, text: str) -> float | None:
+    """`optimal_seconds` of cost_analysis() without its error: it subtracts a second for each ConcatBitcast.
+
+    Each operation counts the longer of its FLOPs at the chip's peak and its bytes at the memory's; Pallas kernels and
+    collectives count 0. None where the backend gives none (CPU).
+    """
+    if optimal_seconds is None:
+        return None
+    return optimal_seconds + text.count('custom_call_target="ConcatBitcast"')
+
+
+def attention_kernel_flops(text: str) -> float:
+    """FLOPs of the splash attention kernels of a program on the matrix units, heads padded to their width.
+
+    The compiler gives custom calls no cost. Products of [L, D] and [D, L] or [L, L] and [L, D] a head: two in the
+    forward kernel, three for the gradient of the queries, four for that of keys and values.
+    """
+    products = {"fwd": 2, "dq": 3, "dkv": 4}
+    total = 0.0
+    for name, _, kind, rest in itertools.chain(*_computations(text).values()):
+        kernel = re.match(r"splash_mha_(fwd|dq|dkv)_", name)
+        if kind == "custom-call" and kernel:
+            # Two arrays of blocks, then queries [R, H, Lq, D] and keys [R, H, Lk, D]; R is left out where it is 1.
+            shapes = _ARRAY.findall(rest.partition("operand_layout_constraints=")[2])
+            *batch, queries, width = (int(size) for size in shapes[2][1].split(","))
+            keys = int(shapes[3][1].split(",")[-2])
+            total += products[kernel[1]] * 2.0 * np.prod(batch) * queries * keys * max(width, LANES)
+    return float(total)
+
+
+def table(reports: Iterable[Report]) -> str:
+    """The reports as a Markdown table, figures of one chip."""
+    lines = [
+        "| chips | ESM-2 | method | step | HBM, GiB | arguments | temporaries | TFLOP | GB accessed | collectives "
+        "| time, ms: cost model, roofline | MFU at these | compiled in |",
+        "|" + "---|" * 13,
+    ]
+    for report in reports:
+        case = report.case
+        kinds = ", ".join(f"{n} {kind}, {size / 1e6:.1f} MB" for kind, (n, size) in sorted(report.collectives.items()))
+        fits = "" if report.chip is None or report.memory <= report.chip.memory else " (does not fit)"
+        estimates = [seconds for seconds in (report.seconds, report.roofline) if seconds is not None]
+        cells = [
+            f"{case.topology} ({report.devices})",
+            f"{case.size} ({report.parameters / 1e6:.0f} M)",
+            case.fusion,
+            case.step,
+            f"{report.memory / 2**30:.2f}{fits}",
+            f"{report.argument_bytes / 2**30:.2f}",
+            f"{report.temporary_bytes / 2**30:.2f}",
+            f"{report.flops / 1e12:.2f} ({report.model_flops / 1e12:.2f})",
+            f"{report.bytes_accessed / 1e9:.1f}",
+            kinds or "none",
+            ", ".join(f"{seconds * 1e3:.1f}" for seconds in estimates) or "-",
+            ", ".join(f"{report.utilisation(seconds):.1%}" for seconds in estimates) or "-",
+            f"{report.compile_seconds:.0f} s",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def write_between_markers(path: Path, text: str) -> None:
+    """Replaces what stands between the markers of a document.
+
+    Raises:
+      ValueError: the document has no markers.
+    """
+    begin, end = "<!-- compile_report: begin -->", "<!-- compile_report: end -->"
+    document = path.read_text(encoding="utf-8")
+    if begin not in document or end not in document:
+        raise ValueError(f"{path} has no place for the tables; put {begin!r} and {end!r} on lines of their own")
+    head, tail = document.partition(begin)[0], document.partition(end)[2]
+    path.write_text(f"{head}{begin}\n\n{text}\n\n{end}{tail}", encoding="utf-8")
+
+
+def read_results(path: Path) -> dict[Case, Report]:
+    """Reports by case; the last one where a case is there twice."""
+    if not path.exists():
+        return {}
+    reports = map(Report.from_json, path.read_text(encoding="utf-8").splitlines())
+    return {report.case: report for report in reports}
+
+
+def _cases(arguments: argparse.Namespace) -> Iterator[Case]:
+    axes = (arguments.topologies, arguments.sizes, arguments.methods, arguments.steps)
+    for topology, size, fusion, step in itertools.product(*axes):
+        yield Case(topology, size, fusion, step, arguments.rows, arguments.length, arguments.attention)
+
+
+def _names(allowed: Iterable[str] | None = None) -> Any:
+    """A comma-separated command line value, checked against what is allowed."""
+
+    def parse(text: str) -> list[str]:
+        names = text.split(",")
+        unknown = [name for name in names if allowed is not None and name not in allowed]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown)} unknown; allowed: {', '.join(allowed)}")
+        return names
+
+    return parse
+
+
+def main() -> None:
+    """Compiles what is missing, and writes the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--topologies", type=_names(), default=["v5e:2x2", "v5e:16x16", "v5p:2x2x1"])
+    parser.add_argument("--sizes", type=_names(SIZES), default=["8M", "35M", "150M", "650M"])
+    parser.add_argument("--methods", type=_names(FUSION_METHODS), default=list(FUSION_METHODS))
+    parser.add_argument("--steps", type=_names(STEPS), default=list(STEPS))
+    parser.add_argument("--rows", type=int, default=4, help="rows of the grid on each chip")
+    parser.add_argument("--length", type=int, default=1024, help="slots of a row")
+    parser.add_argument("--attention", default="auto", help="as EncoderConfig.attention")
+    parser.add_argument("--results", type=Path, default=Path("docs/tpu.jsonl"), help="one line for each program")
+    parser.add_argument("--docs", type=Path, default=Path("docs/tpu.md"))
+    arguments = parser.parse_args()
+
+    done = read_results(arguments.results)
+    for case in _cases(arguments):
+        if case in done:
+            continue
+        print(f"compiling {case}", flush=True)
+        report = done[case] = compile_case(case)
+        with arguments.results.open("a", encoding="utf-8") as file:
+            file.write(report.to_json() + "\n")
+        print(table([report]).splitlines()[-1], flush=True)
+    write_between_markers(arguments.docs, tables(done.values()))
+
+
+def tables(reports: Iterable[Report]) -> str:
+    """The table of the TPUs, and that of the CPU under its own heading."""
+    reports = list(reports)
+    tpu = [report for report in reports if report.case.topology != CPU]
+    cpu = [report for report in reports if report.case.topology == CPU]
+    parts = [table(tpu)] if tpu else []
+    if cpu:
+        parts += ["**CPU, not representative**: another compiler, another attention and no bfloat16 units.", table(cpu)]
+    return "\n\n".join(parts)
+
+
+if __name__ == "__main__":
+    if any(os.environ.get(name) != value for name, value in COMPILE_ONLY.items()):
+        # Both libraries read these once, when they are loaded: start again with them.
+        command = [sys.executable, "-m", "benchmarks.compile_report", *sys.argv[1:]]
+        sys.exit(subprocess.run(command, env={**os.environ, **COMPILE_ONLY}, check=False).returncode)
+    main()
