@@ -21,7 +21,15 @@ from bihf_jax.models import (
     ProteinLanguageModel,
     ResidueModel,
 )
-from tests.models.batches import noise_where_masked, pack, quick_jit, random_protein, random_rotation, transform
+from tests.models.batches import (
+    noise_where_masked,
+    pack,
+    quick_jit,
+    random_protein,
+    random_rotation,
+    random_variables,
+    transform,
+)
 
 LENGTH = 48
 FORMS = ("local", "global")
@@ -59,20 +67,6 @@ def packed():
     """Two rows: two proteins and one, with padding at the end of each."""
     first, second, third = proteins()
     return pack([[first, second], [third]], LENGTH)
-
-
-def random_variables(module, batch):
-    """Random values for every parameter of the module, so that the zero-initialised projections are open."""
-    rng = np.random.default_rng(9)
-
-    def value(path, shape):
-        noise = rng.normal(size=shape.shape).astype(np.float32)
-        if path[-1].key == "scale":
-            return 1 + 0.1 * noise
-        return noise / np.sqrt(shape.shape[0]) if len(shape.shape) == 2 else 0.2 * noise
-
-    shapes = jax.eval_shape(module.init, jax.random.key(0), batch)
-    return jax.tree.map(jnp.asarray, jax.tree_util.tree_map_with_path(value, shapes))
 
 
 @functools.cache

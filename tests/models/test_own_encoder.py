@@ -11,7 +11,15 @@ from bihf_jax.models import FusedEncoder
 from bihf_jax.models.structure import STRUCTURE_ENCODERS
 from bihf_jax.training.config import experiment_config
 from tests.conftest import REPOSITORY
-from tests.models.batches import noise_where_masked, pack, quick_jit, random_protein, random_rotation, transform
+from tests.models.batches import (
+    noise_where_masked,
+    pack,
+    quick_jit,
+    random_protein,
+    random_rotation,
+    random_variables,
+    transform,
+)
 from tests.training.small_run import small_config
 
 EXAMPLE = re.search(
@@ -41,7 +49,7 @@ def test_the_example_runs_in_the_fused_model():
     document["encoder"]["structure"] = {"name": "smooth", "width": 12, "neighbours": 6}
     config = experiment_config(document).encoder
     encoder, batch = FusedEncoder(config), pack([[random_protein(1), random_protein(2)]], length=40)
-    variables = quick_jit(encoder.init)(jax.random.key(0), batch)
+    variables = random_variables(encoder, batch)
 
     @quick_jit
     def encode(variables, batch):

@@ -16,7 +16,7 @@ from bihf_jax.models.features import choose_neighbours
 from bihf_jax.models.pronet import ProNetBlock, ProNetEncoder, angle_features, direction_features, turned
 from bihf_jax.models.relative_geometry import edge_geometry, euler_geometry
 from bihf_jax.protein import edge_angles, euler_angles
-from tests.models.batches import pack, quick_jit, random_protein
+from tests.models.batches import pack, quick_jit, random_protein, random_variables
 
 CONFIG = ProNetConfig(width=8, num_radial=4, num_spherical=3, neighbours=6, radius=12.0)
 
@@ -97,8 +97,7 @@ def test_block_equals_segment_sums_on_the_flat_edge_list(batch):
     )
     block = ProNetBlock(CONFIG, jnp.float32)
     arguments = (nodes, edges, chosen.neighbours, chosen.structure_mask, None)
-    variables = quick_jit(lambda: block.init(jax.random.key(0), *arguments))()
-    variables = jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape).astype(np.float32), variables)
+    variables = random_variables(block, *arguments)
     ours = np.asarray(quick_jit(lambda variables: block.apply(variables, *arguments))(variables))
 
     def dense(name, x):
@@ -140,7 +139,7 @@ def scalars(encoder, batch, row_id=None):
 def test_levels_see_more_and_more(batch, level, sees):
     """A change of an atom or torsion changes the output exactly at the levels that have it."""
     encoder = ProNetEncoder(dataclasses.replace(CONFIG, level=level), 1)
-    variables = quick_jit(lambda: encoder.init(jax.random.key(0), batch, method=scalars))()
+    variables = random_variables(encoder, batch, method=scalars)
     compute = quick_jit(lambda batch: encoder.apply(variables, batch, method=scalars))
     noise = jnp.asarray(np.random.default_rng(0).normal(size=(1, 40, 3)), jnp.float32)
     batch = batch._replace(torsion_mask=batch.torsion_mask | batch.structure_mask[..., None])
@@ -159,8 +158,8 @@ def test_levels_see_more_and_more(batch, level, sees):
 def without_augmentation(batch):
     """Variables of the encoder, and its output in evaluation."""
     encoder = ProNetEncoder(CONFIG, 1)
-    output, variables = quick_jit(lambda: encoder.init_with_output(jax.random.key(0), batch, method=scalars))()
-    return variables, output
+    variables = random_variables(encoder, batch, method=scalars)
+    return variables, quick_jit(lambda batch: encoder.apply(variables, batch, method=scalars))(batch)
 
 
 @pytest.mark.parametrize("setting", ["residue_masking", "coordinate_noise", "feature_noise", "angle_noise"])

@@ -9,7 +9,15 @@ import pytest
 
 from bihf_jax.models.config import GVPConfig, MPNNConfig, ProNetConfig
 from bihf_jax.models.structure import STRUCTURE_ENCODERS, structure_encoder
-from tests.models.batches import noise_where_masked, pack, quick_jit, random_protein, random_rotation, transform
+from tests.models.batches import (
+    noise_where_masked,
+    pack,
+    quick_jit,
+    random_protein,
+    random_rotation,
+    random_variables,
+    transform,
+)
 
 LENGTH, STAGES = 40, 2
 
@@ -50,9 +58,7 @@ def packed():
 def compiled(form, dtype="float32"):
     """Parameters of the small encoder, and its jitted evaluation (one compilation for all tests)."""
     encoder = make(form, jnp.dtype(dtype))
-    variables = quick_jit(lambda batch: encoder.init(jax.random.key(0), batch, method=all_stages))(packed())
-    rng = np.random.default_rng(4)  # biases start at zero, which would hide an error in them
-    variables = jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape).astype(np.float32), variables)
+    variables = random_variables(encoder, packed(), method=all_stages)
     return variables, quick_jit(lambda batch: encoder.apply(variables, batch, method=all_stages))
 
 

@@ -53,7 +53,7 @@ def changed(**values):
         ),
         (
             {"encoder__structure__name": "mpnn"},
-            "config.encoder.structure has no key 'scalar_width'; its keys are: name",
+            "config.encoder.structure has no key 'message_gvps'; its keys are: name",
         ),
         ({"encoder__plm__name": "esm2_t6"}, "esm2_t6_8M_UR50D"),
         ({"encoder": {"fusion": {"name": "late"}}}, "config.encoder.fusion: fusion method is 'late'; allowed: local"),
