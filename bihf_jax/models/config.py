@@ -215,7 +215,7 @@ class ProNetConfig(StructureConfig):
       num_radial: Bessel functions of the distance for each degree.
       num_spherical: Degrees of the spherical harmonics of the direction and of the angles, 1 to 7.
       merge_layers: Hidden layers that merge the three messages; one fewer follow.
-      residue_masking: Share of the residue types that is hidden from this side (0.1 to 0.5 by task), beside what
+      residue_masking: Share of the residue types that is hidden from this side (0.1 to 0.2), beside what
         `EncoderConfig.residue_masking` hides from both.
       coordinate_noise: Å, standard deviation of a shift of each residue as a whole, clipped at 3 of them (0.1).
       feature_noise: Standard deviation of noise on the nodes before each block, clipped at 4 of them (0.025).

@@ -72,7 +72,7 @@ def turned(angles: Array, by: Array) -> Array:
 
 
 class ProNetBlock(nn.Module):
-    """The interaction block of the paper (figure 4), with silu for the activation a:
+    """The interaction block, with silu for the activation a:
 
         x = a(A h_i),  y = a(B h_i)
         m_f = a(C_f sum_j (W_f e_fij) * x_j + D_f x)     for each of the three features f of the edges

@@ -21,7 +21,7 @@ _N, _CA, _C = (BACKBONE_ATOMS.index(atom) for atom in ("N", "CA", "C"))
 
 
 class Beside(NamedTuple):
-    """The slots before and after each slot, or the senders of edges, in the chain. [..] are [R, L] or [R, L, K]."""
+    """What stands before and after each slot [R, L] in its chain, or before and after each sender [R, L, K]."""
 
     to_previous: Array  # [.., 3] Å from the CA to the one before; 0 where there is none
     to_next: Array  # [.., 3] Å from the CA to the one after; 0 where there is none

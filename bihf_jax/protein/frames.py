@@ -1,7 +1,7 @@
 """How residues lie to each other: backbone frames, and the angles of an edge from a sender j to a receiver i.
 
 The geometry of ProNet (Wang et al. 2023, "Learning hierarchical protein representations via complete 3D graph
-networks", section 3), in numpy and double precision. `bihf_jax.models.relative_geometry` computes the same on the
+networks"), in numpy and double precision. `bihf_jax.models.relative_geometry` computes the same on the
 device. Angles are in radians.
 """
 
