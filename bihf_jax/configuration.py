@@ -42,8 +42,8 @@ def build(cls: type[T], values: Mapping[str, Any], path: str = "config") -> T:
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{path}.{name} is a group of settings, got {value!r}")
             value = build(inner, value, f"{path}.{name}")
-        elif isinstance(value, list):
-            value = tuple(value)
+        else:
+            value = _tuples(value)
         arguments[name] = value
     required = [
         name
@@ -74,3 +74,8 @@ def differences(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any]
             for found in differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
         ]
     return [] if old == new else [(path, old, new)]
+
+
+def _tuples(value: Any) -> Any:
+    """Lists, as JSON has them, to tuples, at every depth."""
+    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value

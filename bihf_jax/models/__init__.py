@@ -10,7 +10,10 @@ from bihf_jax.models.config import (
     FusionConfig,
     GVPConfig,
     HeadConfig,
+    MPNNConfig,
     PLMConfig,
+    ProNetConfig,
+    StructureConfig,
 )
 from bihf_jax.models.encoder import EncoderOutput, FusedEncoder
 from bihf_jax.models.heads import ResidueHead, ResidueModel
@@ -25,8 +28,11 @@ __all__ = [
     "FusionConfig",
     "GVPConfig",
     "HeadConfig",
+    "MPNNConfig",
     "PLMConfig",
+    "ProNetConfig",
     "ProteinLanguageModel",
     "ResidueHead",
     "ResidueModel",
+    "StructureConfig",
 ]

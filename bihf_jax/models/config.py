@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-from typing import ClassVar
 
 from bihf_jax.data import alphabet
 from bihf_jax.data.example import BACKBONE_ATOMS, MAX_NEIGHBOURS
@@ -14,6 +13,8 @@ SIDES = ("sequence", "structure")
 ATTENTION_KINDS = ("auto", "blockwise", "splash", "dense")
 DTYPES = ("float32", "bfloat16")
 ROTARY_DTYPES = ("float32", "float16")
+PRONET_LEVELS = ("aminoacid", "backbone", "allatom")
+MAX_SPHERICAL = 7  # of `ProNetConfig`: what the basis functions are exact for in float32
 
 
 def _check(name: str, value: object, valid: bool, allowed: str, fix: str) -> None:
@@ -110,66 +111,150 @@ PLM_SIZES: dict[str, PLMConfig] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class GVPConfig:
+class StructureConfig:
+    """What every structure encoder can be told; the config of each adds its own settings and its `name`.
+
+    Attributes:
+      name: Key in `structure.STRUCTURE_ENCODERS`. A subclass fixes it, and no one else sets it.
+      neighbours: The nearest so many of the batch's neighbours are used. Time is proportional.
+      radius: Å; of those, only residues whose CA is at most so far are neighbours. None: however far.
+      sequence_neighbours: Residues up to so many places away along the chain are neighbours too, however far: so many
+        more edge slots in each direction.
+      layers_per_stage: Graph layers before each fusion.
+      residue_type: Give the structure side the residue type (from the token) of a node.
+      dropout: Share of each update that is dropped in training.
+      remat: Recompute each layer in the backward pass, so that the edges of one layer only are in memory.
+    """
+
+    name: str = dataclasses.field(default="", init=False)
+    neighbours: int = 24
+    radius: float | None = None
+    sequence_neighbours: int = 0
+    layers_per_stage: int = 1
+    residue_type: bool = True
+    dropout: float = 0.1
+    remat: bool = False
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "neighbours", "layers_per_stage")
+        _check_rates(self, "dropout")
+        allowed = f"1 to {MAX_NEIGHBOURS} (what a record holds)"
+        self._check("neighbours", self.neighbours <= MAX_NEIGHBOURS, allowed, "Use fewer neighbours.")
+        self._check("radius", self.radius is None or self.radius > 0, "more than 0 Å, or None", "10 is ProNet's.")
+        self._check("sequence_neighbours", self.sequence_neighbours >= 0, "0 or more", "0 adds none.")
+
+    def _check(self, name: str, valid: bool, allowed: str, fix: str) -> None:
+        _check(f"{type(self).__name__}.{name}", getattr(self, name), valid, allowed, fix)
+
+
+@dataclasses.dataclass(frozen=True)
+class DistanceConfig(StructureConfig):
+    """Settings of encoders whose edges have distances in radial basis functions.
+
+    Attributes:
+      extra_distances: Pairs of `BACKBONE_ATOMS` (of the sender, of the receiver) whose distance an edge also has, e.g.
+        (("N", "O"), ("CB", "CB")); 16 more edge inputs each.
+      distance_cutoff: Å; the 16 radial basis functions are spread over 0 to this distance.
+    """
+
+    extra_distances: tuple[tuple[str, str], ...] = ()
+    distance_cutoff: float = 20.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check("distance_cutoff", self.distance_cutoff > 0, "more than 0 Å", "20 is the paper's (GVP).")
+        for pair in self.extra_distances:
+            valid = len(pair) == 2 and all(atom in BACKBONE_ATOMS for atom in pair)
+            allowed = f"pairs of {', '.join(BACKBONE_ATOMS)}"
+            self._check("extra_distances", valid, allowed, 'Write it like (("CB", "CB"),).')
+
+
+@dataclasses.dataclass(frozen=True)
+class GVPConfig(DistanceConfig):
     """GVP-GNN (Jing et al. 2021). Time grows with neighbours x (scalar_width + 3 vector_width), and with messages.
+
+    The paper uses 30 neighbours. Dropout drops scalars, and vectors as a whole.
 
     Attributes:
       scalar_width: Scalar (invariant) channels of a node.
       vector_width: Vector (equivariant) channels of a node, 3 numbers each.
       edge_scalar_width: Scalar channels of an edge.
       edge_vector_width: Vector channels of an edge.
-      neighbours: The nearest so many of the batch's neighbours are used; the paper uses 30. Time is proportional.
-      layers_per_stage: Graph layers before each fusion.
       message_gvps: GVPs in the message function, 1 to 3. The paper uses 3; with 1 or 2 no product of width
         scalar_width x scalar_width is left at the edges, so they take about half the time.
-      residue_type: Give the structure side the residue type (from the token) of a node.
-      extra_distances: Pairs of `BACKBONE_ATOMS` (of the sender, of the receiver) whose distance an edge also has, e.g.
-        (("N", "O"), ("CB", "CB")); 16 more edge inputs each.
-      distance_cutoff: Å; the 16 radial basis functions are spread over 0 to this distance.
-      dropout: Share of scalars, and of whole vectors, of each update that is dropped in training.
-      remat: Recompute each layer in the backward pass, so that the edges of one layer only are in memory.
     """
 
-    name: ClassVar[str] = "gvp"
-
+    name: str = dataclasses.field(default="gvp", init=False)
     scalar_width: int = 96
     vector_width: int = 16
     edge_scalar_width: int = 32
     edge_vector_width: int = 1
-    neighbours: int = 24
-    layers_per_stage: int = 1
     message_gvps: int = 2
-    residue_type: bool = True
-    extra_distances: tuple[tuple[str, str], ...] = ()
-    distance_cutoff: float = 20.0
-    dropout: float = 0.1
-    remat: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_positive(self, "scalar_width", "vector_width", "edge_scalar_width", "edge_vector_width")
-        _check_positive(self, "neighbours", "layers_per_stage")
-        _check_rates(self, "dropout")
-        _check(
-            "GVPConfig.neighbours",
-            self.neighbours,
-            self.neighbours <= MAX_NEIGHBOURS,
-            f"1 to {MAX_NEIGHBOURS} (what a record holds)",
-            "Use fewer neighbours.",
-        )
-        _check(
-            "GVPConfig.message_gvps", self.message_gvps, 1 <= self.message_gvps <= 3, "1, 2, 3", "Choose one of them."
-        )
-        _check(
-            "GVPConfig.distance_cutoff",
-            self.distance_cutoff,
-            self.distance_cutoff > 0,
-            "more than 0 Å",
-            "20 is the paper's.",
-        )
-        for pair in self.extra_distances:
-            valid = len(pair) == 2 and all(atom in BACKBONE_ATOMS for atom in pair)
-            allowed = f"pairs of {', '.join(BACKBONE_ATOMS)}"
-            _check("GVPConfig.extra_distances", pair, valid, allowed, 'Write it like (("CB", "CB"),).')
+        self._check("message_gvps", 1 <= self.message_gvps <= 3, "1, 2, 3", "Choose one of them.")
+
+
+@dataclasses.dataclass(frozen=True)
+class MPNNConfig(DistanceConfig):
+    """A plain message-passing network on distances: the reference to read first, not the one to win with.
+
+    Attributes:
+      width: Channels of a node and of a message.
+    """
+
+    name: str = dataclasses.field(default="mpnn", init=False)
+    width: int = 96
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_positive(self, "width")
+
+
+@dataclasses.dataclass(frozen=True)
+class ProNetConfig(StructureConfig):
+    """ProNet (Wang et al. 2023). Time grows with neighbours x width.
+
+    The paper has width 128, 4 blocks, a radius of 10 Å with at most 32 neighbours, and these numbers of functions and
+    layers. Its augmentations, off here, are active in training only; the values in brackets are the published ones.
+
+    Attributes:
+      level: "aminoacid" (edges from CAs: distance, theta, phi and the torsion tau), "backbone" (Euler angles between
+        the backbone frames for tau, and phi, psi and omega of each node) or "allatom" (chi1-4 too).
+      width: Channels of a node and of a message.
+      num_radial: Bessel functions of the distance for each degree.
+      num_spherical: Degrees of the spherical harmonics of the direction and of the angles, 1 to 7.
+      merge_layers: Hidden layers that merge the three messages; one fewer follow.
+      residue_masking: Share of the residue types that is hidden from this side (0.1 to 0.2), beside what
+        `EncoderConfig.residue_masking` hides from both.
+      coordinate_noise: Å, standard deviation of a shift of each residue as a whole, clipped at 3 of them (0.1).
+      feature_noise: Standard deviation of noise on the nodes before each block, clipped at 4 of them (0.025).
+      angle_noise: Radians, standard deviation of noise on the Euler angles, clipped at 4 of them (0.025).
+    """
+
+    name: str = dataclasses.field(default="pronet", init=False)
+    radius: float | None = 10.0
+    level: str = "backbone"
+    width: int = 128
+    num_radial: int = 6
+    num_spherical: int = 2
+    merge_layers: int = 3
+    residue_masking: float = 0.0
+    coordinate_noise: float = 0.0
+    feature_noise: float = 0.0
+    angle_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_positive(self, "width", "num_radial", "num_spherical", "merge_layers")
+        _check_rates(self, "residue_masking")
+        self._check("level", self.level in PRONET_LEVELS, ", ".join(PRONET_LEVELS), "Choose one.")
+        self._check("num_spherical", self.num_spherical <= MAX_SPHERICAL, f"1 to {MAX_SPHERICAL}", "The paper has 2.")
+        self._check("radius", self.radius is not None, "more than 0 Å", "The radial functions end there; 10 is usual.")
+        for name in ("coordinate_noise", "feature_noise", "angle_noise"):
+            self._check(name, getattr(self, name) >= 0, "0 or more", "0 adds none.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,7 +336,7 @@ class EncoderConfig:
 
     Attributes:
       plm: The sequence side. Its blocks are split into `stages` consecutive groups, as equal as possible.
-      structure: The structure side; its class names the encoder (`structure.STRUCTURE_ENCODERS`).
+      structure: The structure side: the config of any encoder of `structure.STRUCTURE_ENCODERS`.
       fusion: What the sides exchange, and when.
       stages: Parts that each side is run in, with an exchange after each; at most the number of pLM blocks.
       representation_width: Channels of the merged representation.
@@ -263,7 +348,7 @@ class EncoderConfig:
     """
 
     plm: PLMConfig = dataclasses.field(default_factory=PLMConfig)
-    structure: GVPConfig = dataclasses.field(default_factory=GVPConfig)
+    structure: StructureConfig = dataclasses.field(default_factory=GVPConfig)
     fusion: FusionConfig = dataclasses.field(default_factory=FusionConfig)
     stages: int = 3
     representation_width: int = 128

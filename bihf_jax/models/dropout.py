@@ -1,4 +1,4 @@
-"""Dropout whose masks depend on the step's key, the module's path and the global row id, and on nothing else."""
+"""Dropout, masking and noise that depend on the step's key, the module's path and the global row id: nothing else."""
 
 import flax.linen as nn
 import jax
@@ -62,10 +62,35 @@ class ResidueMasking(nn.Module):
         return jnp.where(keep | special, tokens, alphabet.MASK)
 
 
+class Noise(nn.Module):
+    """Adds Gaussian noise in training.
+
+    Attributes:
+      deviation: Standard deviation, 0 or more.
+      clip: Deviations at which the noise ends.
+    """
+
+    deviation: float
+    clip: float
+
+    @nn.compact
+    def __call__(self, x: Array, row_id: Array | None) -> Array:
+        """x [R, ...] and row ids as in `Dropout` -> an array like x."""
+        if row_id is None or self.deviation == 0.0:
+            return x
+        draw = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))
+        noise = jnp.clip(draw(_row_keys(self.make_rng("dropout"), row_id)), -self.clip, self.clip)
+        return x + (noise * self.deviation).astype(x.dtype)
+
+
+def _row_keys(step_key: Array, row_id: Array) -> Array:
+    """A key for each row: [R]."""
+    return jax.vmap(lambda row: jax.random.fold_in(step_key, row))(row_id)
+
+
 def _keep_rows(step_key: Array, row_id: Array, shape: tuple[int, ...], probability: float) -> Array:
     """`_keep_mask` of each row, from a key of its own: [R, *shape]."""
-    keys = jax.vmap(lambda row: jax.random.fold_in(step_key, row))(row_id)
-    return jax.vmap(lambda key: _keep_mask(key, shape, probability))(keys)
+    return jax.vmap(lambda key: _keep_mask(key, shape, probability))(_row_keys(step_key, row_id))
 
 
 def _keep_mask(key: Array, shape: tuple[int, ...], probability: float) -> Array:

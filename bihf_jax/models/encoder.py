@@ -11,7 +11,7 @@ from bihf_jax.models.config import EncoderConfig
 from bihf_jax.models.dropout import Dropout, ResidueMasking
 from bihf_jax.models.fusion import FUSIONS, SlotMasks
 from bihf_jax.models.plm import ProteinLanguageModel, layer_norm
-from bihf_jax.models.structure import STRUCTURE_ENCODERS
+from bihf_jax.models.structure import structure_encoder
 
 Array = jax.Array
 
@@ -41,7 +41,7 @@ class FusedEncoder(nn.Module):
         config = self.config
         self.dtype = jnp.dtype(config.dtype)
         self.plm = ProteinLanguageModel(config.plm, self.dtype, config.attention)
-        self.structure = STRUCTURE_ENCODERS[config.structure.name](config.structure, config.stages, self.dtype)
+        self.structure = structure_encoder(config.structure.name)(config.structure, config.stages, self.dtype)
         exchanges = config.stages if config.fusion.kind != "none" else 0
         self.fusions = [
             FUSIONS[config.fusion.kind](config.fusion, self.dtype, config.attention) for _ in range(exchanges)
@@ -68,7 +68,7 @@ class FusedEncoder(nn.Module):
         if "sequence" in sides:
             sequence = self.plm.embed(batch.tokens, batch.chain_segment, batch.sequence_mask)  # [R, L, Cs]
         if "structure" in sides:
-            structure = self.structure.embed(batch)  # scalars [R, L, Cg] and what else the encoder has
+            structure = self.structure.embed(batch, row_id)  # scalars [R, L, Cg] and what else the encoder has
         intermediates = {}
         for part, stage in self.config.schedule:
             if part == "sequence":

@@ -9,16 +9,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from bihf_jax.data import alphabet
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.data.example import BACKBONE_ATOMS
-from bihf_jax.models.config import GVPConfig
+from bihf_jax.models.config import DistanceConfig, GVPConfig, StructureConfig
 from bihf_jax.models.graph import gather_neighbours, structure_neighbours
 
 Array = jax.Array
 
 NUM_RADIAL = 16
 NUM_POSITIONAL = 16
-BACKBONE_TORSIONS = 3  # phi, psi, omega come first in `ProteinBatch.torsions`
+BACKBONE_TORSIONS = 3  # phi, psi, omega come first in `ProteinBatch.torsions`, chi1-4 after them
 _MIN_SQUARED_LENGTH = 1e-6  # Å^2; a shorter vector has no direction
 _N, _CA, _C = (BACKBONE_ATOMS.index(atom) for atom in ("N", "CA", "C"))
 
@@ -37,25 +38,66 @@ class GeometricFeatures(NamedTuple):
 
 def geometric_features(batch: ProteinBatch, config: GVPConfig) -> GeometricFeatures:
     """Features of all slots and their edges; values at masked slots of the batch do not reach them."""
-    node_mask = batch.structure_mask
-    atom_mask = batch.backbone_mask & node_mask[..., None]  # [R, L, 5]
-    atoms = jnp.where(atom_mask[..., None], batch.backbone, 0.0).astype(jnp.float32)
-    neighbours, edge_mask = structure_neighbours(batch, config.neighbours)
+    batch = choose_neighbours(batch, config)
+    atoms, atom_mask = backbone_atoms(batch)
     return GeometricFeatures(
-        node_scalars=torsion_features(batch.torsions, batch.torsion_mask & node_mask[..., None]),
-        node_vectors=node_vectors(atoms, node_mask, batch.chain_segment),
-        node_mask=node_mask,
-        edge_scalars=edge_scalars(atoms, atom_mask, neighbours, edge_mask, batch.chain_segment, config),
-        edge_vectors=edge_vectors(atoms, neighbours, edge_mask),
-        neighbours=neighbours,
-        edge_mask=edge_mask,
+        node_scalars=torsion_features(batch, slice(0, BACKBONE_TORSIONS)),
+        node_vectors=node_vectors(atoms, batch.structure_mask, batch.chain_segment),
+        node_mask=batch.structure_mask,
+        edge_scalars=edge_scalars(atoms, atom_mask, batch, config),
+        edge_vectors=edge_vectors(atoms, batch.neighbours, batch.neighbour_mask),
+        neighbours=batch.neighbours,
+        edge_mask=batch.neighbour_mask,
     )
 
 
-def torsion_features(torsions: Array, torsion_mask: Array) -> Array:
-    """Cosine and sine of phi, psi, omega: torsions [R, L, 7] radians and their mask -> [R, L, 6], 0 where masked."""
-    mask = torsion_mask[..., :BACKBONE_TORSIONS]
-    angles = jnp.where(mask, torsions[..., :BACKBONE_TORSIONS], 0.0)
+def choose_neighbours(batch: ProteinBatch, config: StructureConfig) -> ProteinBatch:
+    """The batch with the neighbours that the config asks for, each of them with a structure at both ends.
+
+    These are the nearest `config.neighbours`, without those beyond `config.radius`, after the `2 sequence_neighbours`
+    of the chain. One that is both stands once. A masked neighbour is the slot itself, whatever was there.
+    """
+    neighbours, mask = structure_neighbours(batch, config.neighbours)  # [R, L, K]
+    if config.radius is not None:
+        alpha = backbone_atoms(batch)[0][..., _CA, :]
+        mask &= vector_length(gather_neighbours(alpha, neighbours) - alpha[:, :, None]) <= config.radius
+    if config.sequence_neighbours:
+        in_chain, in_chain_mask = _sequence_neighbours(batch, config.sequence_neighbours)
+        stands_there = (neighbours[..., None] == in_chain[:, :, None]) & in_chain_mask[:, :, None]  # [R, L, K, 2 reach]
+        neighbours = jnp.concatenate([in_chain, neighbours], axis=-1)
+        mask = jnp.concatenate([in_chain_mask, mask & ~stands_there.any(axis=-1)], axis=-1)
+    own = jnp.arange(neighbours.shape[1], dtype=neighbours.dtype)[:, None]
+    return batch._replace(neighbours=jnp.where(mask, neighbours, own), neighbour_mask=mask)
+
+
+def _sequence_neighbours(batch: ProteinBatch, reach: int) -> tuple[Array, Array]:
+    """Slots -1, 1, -2, 2, .. reach away, and which are of the chain with a structure at both ends: [R, L, 2 reach]."""
+    rows, length = batch.tokens.shape
+    steps = jnp.arange(1, reach + 1, dtype=batch.neighbours.dtype)
+    slots = jnp.arange(length, dtype=steps.dtype)[:, None] + jnp.stack([-steps, steps], axis=-1).reshape(-1)
+    in_row = (slots >= 0) & (slots < length)
+    slots = jnp.broadcast_to(jnp.clip(slots, 0, length - 1), (rows, *slots.shape))
+    same_chain = gather_neighbours(batch.chain_segment, slots) == batch.chain_segment[..., None]
+    both = gather_neighbours(batch.structure_mask, slots) & batch.structure_mask[..., None]
+    return slots, in_row & same_chain & both
+
+
+def backbone_atoms(batch: ProteinBatch) -> tuple[Array, Array]:
+    """Backbone [R, L, 5, 3] float32 Å with 0 where an atom or the slot's structure is absent; mask [R, L, 5]."""
+    mask = batch.backbone_mask & batch.structure_mask[..., None]
+    return jnp.where(mask[..., None], batch.backbone, 0.0).astype(jnp.float32), mask
+
+
+def residue_types(batch: ProteinBatch, config: StructureConfig) -> Array:
+    """One-hot tokens [R, L, 33] float32; zeros where the slot has no token, and everywhere without `residue_type`."""
+    known = batch.sequence_mask & config.residue_type
+    return jax.nn.one_hot(jnp.where(known, batch.tokens, -1), len(alphabet.TOKENS))  # -1 gives a row of zeros
+
+
+def torsion_features(batch: ProteinBatch, which: slice) -> Array:
+    """Cosines, then sines of the torsions `which` of `example.TORSIONS`: [R, L, 2 angles], 0 where masked."""
+    mask = batch.torsion_mask[..., which] & batch.structure_mask[..., None]
+    angles = jnp.where(mask, batch.torsions[..., which], 0.0)
     return jnp.concatenate([jnp.where(mask, jnp.cos(angles), 0.0), jnp.sin(angles)], axis=-1)
 
 
@@ -72,12 +114,17 @@ def node_vectors(atoms: Array, node_mask: Array, chain_segment: Array) -> Array:
       and the direction of the side chain (`side_chain_direction`).
     """
     alpha = atoms[..., _CA, :]  # [R, L, 3]
-    bonded = node_mask[:, :-1] & node_mask[:, 1:] & (chain_segment[:, :-1] == chain_segment[:, 1:])
+    bonded = followed_in_chain(node_mask, chain_segment)
     step = jnp.where(bonded[..., None], unit_vector(alpha[:, 1:] - alpha[:, :-1]), 0.0)  # [R, L - 1, 3]
     forward = jnp.pad(step, ((0, 0), (0, 1), (0, 0)))
     backward = jnp.pad(-step, ((0, 0), (1, 0), (0, 0)))
     side_chain = jnp.where(node_mask[..., None], side_chain_direction(atoms), 0.0)
     return jnp.stack([forward, backward, side_chain], axis=-1)
+
+
+def followed_in_chain(node_mask: Array, chain_segment: Array) -> Array:
+    """[R, L - 1] bool: the slot and the one after it have a structure and are of one chain."""
+    return node_mask[:, :-1] & node_mask[:, 1:] & (chain_segment[:, :-1] == chain_segment[:, 1:])
 
 
 def side_chain_direction(atoms: Array) -> Array:
@@ -92,14 +139,13 @@ def side_chain_direction(atoms: Array) -> Array:
     return unit_vector(-bisector * (1 / 3) ** 0.5 - normal * (2 / 3) ** 0.5)
 
 
-def edge_scalars(
-    atoms: Array, atom_mask: Array, neighbours: Array, edge_mask: Array, chain_segment: Array, config: GVPConfig
-) -> Array:
-    """Scalars of each edge, [R, L, K, 33 + 16 x extra distances].
+def edge_scalars(atoms: Array, atom_mask: Array, batch: ProteinBatch, config: DistanceConfig) -> Array:
+    """Scalars of each edge of `choose_neighbours`, [R, L, K, 33 + 16 x extra distances].
 
     16 radial basis functions of the CA distance and of each extra distance, 16 sinusoids of the difference in slots
     (0 between chains, where it means nothing), and whether both ends are in one chain.
     """
+    neighbours, edge_mask = batch.neighbours, batch.neighbour_mask
     parts = []
     for sender_atom, receiver_atom in (("CA", "CA"), *config.extra_distances):
         sender, receiver = BACKBONE_ATOMS.index(sender_atom), BACKBONE_ATOMS.index(receiver_atom)
@@ -107,11 +153,16 @@ def edge_scalars(
         difference = gather_neighbours(atoms[..., sender, :], neighbours) - atoms[..., None, receiver, :]
         basis = radial_basis(vector_length(difference), config.distance_cutoff)
         parts.append(jnp.where(both[..., None], basis, 0.0))
-    same_chain = (gather_neighbours(chain_segment, neighbours) == chain_segment[..., None]) & edge_mask
-    slots_apart = neighbours - jnp.arange(neighbours.shape[1])[:, None]
-    parts.append(jnp.where(same_chain[..., None], sinusoids(slots_apart), 0.0))
-    parts.append(same_chain[..., None].astype(jnp.float32))
-    return jnp.concatenate(parts, axis=-1)
+    separation, same_chain = chain_separation(batch)
+    return jnp.concatenate([*parts, separation, same_chain[..., None].astype(jnp.float32)], axis=-1)
+
+
+def chain_separation(batch: ProteinBatch) -> tuple[Array, Array]:
+    """`sinusoids` [R, L, K, 16] of the difference in slots at each edge, 0 between chains; same chain [R, L, K]."""
+    sender_chain = gather_neighbours(batch.chain_segment, batch.neighbours)
+    same_chain = (sender_chain == batch.chain_segment[..., None]) & batch.neighbour_mask
+    slots_apart = batch.neighbours - jnp.arange(batch.neighbours.shape[1])[:, None]
+    return jnp.where(same_chain[..., None], sinusoids(slots_apart), 0.0), same_chain
 
 
 def edge_vectors(atoms: Array, neighbours: Array, edge_mask: Array) -> Array:

@@ -14,7 +14,7 @@ from bihf_jax.data import alphabet
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.models.config import GVPConfig
 from bihf_jax.models.dropout import Dropout
-from bihf_jax.models.features import GeometricFeatures, geometric_features
+from bihf_jax.models.features import GeometricFeatures, geometric_features, residue_types
 from bihf_jax.models.graph import aggregate, gather_neighbours
 from bihf_jax.models.platform import target_platform
 from bihf_jax.models.plm import layer_norm
@@ -252,8 +252,10 @@ class GVPEncoder(nn.Module):
       dtype: Compute type.
     """
 
+    config_class: ClassVar[type] = GVPConfig
     # Turning and moving the protein changes no scalar; a mirror image does.
     symmetry: ClassVar[str] = "SE(3)"
+    inputs: ClassVar[tuple[str, ...]] = ("tokens", "backbone", "torsions")
 
     config: GVPConfig
     stages: int
@@ -272,14 +274,13 @@ class GVPEncoder(nn.Module):
         self.edge_norm = EquivariantLayerNorm(dtype)
         self.layers = [layer(config, dtype) for _ in range(self.stages * config.layers_per_stage)]
 
-    def embed(self, batch: ProteinBatch) -> GVPState:
+    def embed(self, batch: ProteinBatch, row_id: Array | None) -> GVPState:
         """Features of the geometry and their embeddings."""
         features = geometric_features(batch, self.config)
         nodes = ScalarsVectors(features.node_scalars, features.node_vectors)
         if self.config.residue_type:
-            tokens = jnp.where(batch.sequence_mask, batch.tokens, -1)  # -1 gives a row of zeros
-            one_hot = jax.nn.one_hot(tokens, len(alphabet.TOKENS))
-            nodes = ScalarsVectors(jnp.concatenate([nodes.scalars, one_hot], axis=-1), nodes.vectors)
+            types = residue_types(batch, self.config)
+            nodes = ScalarsVectors(jnp.concatenate([nodes.scalars, types], axis=-1), nodes.vectors)
         nodes = self.node_norm(self.node_embedding(nodes))
         edges = self.edge_norm(self.edge_embedding(ScalarsVectors(features.edge_scalars, features.edge_vectors)))
         return GVPState(mask_nodes(nodes, features.node_mask), edges, features)

@@ -191,7 +191,7 @@ class ProteinLanguageModel(nn.Module):
     def blocks(
         self, layers: range, x: Array, chain_segment: Array, sequence_mask: Array, row_id: Array | None
     ) -> Array:
-        """Consecutive blocks (numbers from 0): [R, L, C] -> [R, L, C]. Slots without a token are attended by no slot."""
+        """Blocks of consecutive numbers (from 0): [R, L, C] -> [R, L, C]; no slot attends to one without a token."""
         segment, positions = jnp.where(sequence_mask, chain_segment, 0), chain_positions(chain_segment)
         if self.config.scan and len(layers) > 1 and not self.is_initializing():
             return self._scanned(layers, x, segment, positions, row_id)
@@ -215,7 +215,9 @@ class ProteinLanguageModel(nn.Module):
             rngs = {} if key is None else {"dropout": key}
             return block.apply({"params": params}, x, segment, positions, row_id, rngs=rngs), None
 
-        return jax.lax.scan(jax.checkpoint(body, prevent_cse=False) if self.config.remat else body, x, (params, keys))[0]
+        return jax.lax.scan(jax.checkpoint(body, prevent_cse=False) if self.config.remat else body, x, (params, keys))[
+            0
+        ]
 
     def finish(self, x: Array) -> Array:
         """The LayerNorm after the last block: [R, L, C] -> [R, L, C]."""

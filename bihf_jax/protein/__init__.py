@@ -1,5 +1,6 @@
 """Structure files <-> `Protein`; its ligands, geometry, neighbours and interface labels. Imports no model."""
 
+from bihf_jax.protein.frames import backbone_frames, edge_angles, euler_angles
 from bihf_jax.protein.geometry import backbone, find_chain_breaks, torsions
 from bihf_jax.protein.interface import INTERFACE_CUTOFF, interface_labels, split_partners
 from bihf_jax.protein.ligands import Ligands
@@ -17,7 +18,10 @@ __all__ = [
     "Protein",
     "StructureError",
     "backbone",
+    "backbone_frames",
     "burial",
+    "edge_angles",
+    "euler_angles",
     "file_contents",
     "find_chain_breaks",
     "interface_labels",

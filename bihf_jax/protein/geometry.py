@@ -10,6 +10,9 @@ from bihf_jax.protein.protein import Protein
 BACKBONE_ATOMS: tuple[str, ...] = ("N", "CA", "C", "O", "CB")
 TORSIONS: tuple[str, ...] = ("phi", "psi", "omega", "chi1", "chi2", "chi3", "chi4")
 
+# Side-chain torsions whose last atom has a twin that only its name tells apart (OD1 and OD2, OE1 and OE2, CD1 and CD2).
+TWIN_TORSIONS: dict[str, str] = {"D": "chi2", "E": "chi3", "F": "chi2", "Y": "chi2"}
+
 _N, _CA, _C, _O, _CB = (residue_constants.ATOM_INDEX[name] for name in BACKBONE_ATOMS)
 
 
@@ -25,6 +28,11 @@ def _chi_table() -> tuple[np.ndarray, np.ndarray]:
 
 
 _CHI_ATOMS, _CHI_EXISTS = _chi_table()
+
+# [21, 7] bool: has this torsion of this residue type a twin?
+_HAS_TWIN = np.array(
+    [[TWIN_TORSIONS.get(letter) == name for name in TORSIONS] for letter in residue_constants.RESIDUE_TYPES]
+)
 
 
 def backbone(protein: Protein) -> tuple[np.ndarray, np.ndarray]:
@@ -58,8 +66,9 @@ def torsions(protein: Protein) -> tuple[np.ndarray, np.ndarray]:
     """Backbone and side-chain torsion angles, in radians from -pi to pi, with the sign of IUPAC-IUB 1970.
 
     phi is C(i-1) N CA C, psi is N CA C N(i+1), omega is CA(i-1) C(i-1) N CA: the peptide bond *before* the residue, as
-    AlphaFold and Biopython do (near pi in trans). chi1-4 are those of `residue_constants.CHI_ATOMS`. An angle is
-    masked where an atom is missing or its bond to the previous or next residue is broken (`find_chain_breaks`).
+    AlphaFold and Biopython do (near pi in trans). chi1-4 are those of `residue_constants.CHI_ATOMS`; of a torsion in
+    `TWIN_TORSIONS` the value between -pi/2 and pi/2 is given, whichever of the twins the file calls the first. An angle
+    is masked where an atom is missing or its bond to the previous or next residue is broken (`find_chain_breaks`).
 
     Returns:
       angles [N, 7] float32, 0 where masked; mask [N, 7] bool.
@@ -86,7 +95,8 @@ def torsions(protein: Protein) -> tuple[np.ndarray, np.ndarray]:
 
     angles = np.zeros((num, 7), dtype=np.float32)
     angles[mask] = dihedral(*np.moveaxis(points[mask], 1, 0))
-    return angles, mask
+    half_turns = np.where(_HAS_TWIN[protein.residue_type], np.round(angles / np.pi), 0.0)
+    return angles - (np.pi * half_turns).astype(np.float32), mask
 
 
 def dihedral(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndarray:

@@ -11,8 +11,9 @@ import flax.linen as nn
 
 from bihf_jax.configuration import ConfigError, build, differences
 from bihf_jax.data.plan import GridShape
-from bihf_jax.models.config import EncoderConfig, FusionConfig, HeadConfig, PLMConfig
+from bihf_jax.models.config import EncoderConfig, FusionConfig, GVPConfig, HeadConfig, PLMConfig, StructureConfig
 from bihf_jax.models.heads import ResidueModel
+from bihf_jax.models.structure import structure_encoder
 from bihf_jax.pretrained import esm2_config
 from bihf_jax.tasks import Task, make_task
 from bihf_jax.training.optimizer import OptimizerConfig, learning_rate_schedule
@@ -108,6 +109,7 @@ def experiment_config(values: Mapping[str, Any]) -> ExperimentConfig:
       values: nested settings, e.g. an `ml_collections.ConfigDict`; `encoder.plm.name` may name a published size of
         ESM-2 and `encoder.fusion.name` a fusion method, whose other settings then are changes to it. So may
         `encoder.plm.pretrained`, where the sizes are left out: they are those of the weights.
+        `encoder.structure.name` says whose settings the others of `encoder.structure` are; without it GVP's.
 
     Raises:
       ConfigError: names the key, the value and what is allowed.
@@ -121,6 +123,8 @@ def experiment_config(values: Mapping[str, Any]) -> ExperimentConfig:
         plm = encoder.get("plm")
         if isinstance(plm, dict) and plm.get("pretrained") and not {"layers", "width", "heads"} & plm.keys():
             encoder["plm"] = _changed(_pretrained_plm, "pretrained", plm, "config.encoder.plm")
+        if isinstance(encoder.get("structure"), dict):
+            encoder["structure"] = _structure(encoder["structure"], "config.encoder.structure")
     config = build(ExperimentConfig, values)
     task = config.make_task()
     if config.encoder.structure.neighbours > config.data.neighbours:
@@ -144,6 +148,16 @@ def _changed(make: Callable[..., Any], key: str, values: Mapping[str, Any], path
 def _pretrained_plm(source: str, **changes: Any) -> PLMConfig:
     """The config of published weights, with changes."""
     return dataclasses.replace(esm2_config(source), pretrained=source, **changes)
+
+
+def _structure(values: Mapping[str, Any], path: str) -> StructureConfig:
+    """The config of the structure encoder `values["name"]`, with the other values."""
+    settings = dict(values)
+    try:
+        encoder = structure_encoder(settings.pop("name", GVPConfig.name))
+    except ValueError as error:
+        raise ConfigError(f"{path}.name: {error}") from error
+    return build(encoder.config_class, settings, path)
 
 
 def _plain(values: Any) -> Any:

@@ -2,7 +2,9 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -157,3 +159,20 @@ def noise_where_masked(batch: ProteinBatch, seed: int, invalid: bool = False) ->
         ),
         label=noisy(batch.label, batch.label_mask),
     )
+
+
+def random_variables(module: nn.Module, *arguments: object, method: Callable | None = None) -> dict:
+    """Random values for every parameter of the module, so that the zero-initialised projections are open.
+
+    `arguments` and `method` are what the module is called with; nothing is compiled.
+    """
+    rng = np.random.default_rng(9)
+
+    def value(path: tuple, shape: jax.ShapeDtypeStruct) -> jax.Array:
+        noise = rng.normal(size=shape.shape).astype(np.float32)
+        if path[-1].key == "scale":
+            return jnp.asarray(1 + 0.1 * noise)
+        return jnp.asarray(noise / np.sqrt(shape.shape[0]) if len(shape.shape) == 2 else 0.2 * noise)
+
+    initialise = functools.partial(module.init, method=method)
+    return jax.tree_util.tree_map_with_path(value, jax.eval_shape(initialise, jax.random.key(0), *arguments))

@@ -2,7 +2,15 @@
 
 import pytest
 
-from bihf_jax.models.config import EncoderConfig, FusionConfig, GVPConfig, HeadConfig, PLMConfig
+from bihf_jax.models.config import (
+    EncoderConfig,
+    FusionConfig,
+    GVPConfig,
+    HeadConfig,
+    MPNNConfig,
+    PLMConfig,
+    ProNetConfig,
+)
 
 
 @pytest.mark.parametrize(
@@ -14,6 +22,13 @@ from bihf_jax.models.config import EncoderConfig, FusionConfig, GVPConfig, HeadC
         (lambda: GVPConfig(neighbours=64), "GVPConfig.neighbours is 64; allowed: 1 to 32"),
         (lambda: GVPConfig(message_gvps=4), "GVPConfig.message_gvps is 4; allowed: 1, 2, 3"),
         (lambda: GVPConfig(extra_distances=(("CB", "CD"),)), "allowed: pairs of N, CA, C, O, CB"),
+        (lambda: GVPConfig(radius=0.0), "GVPConfig.radius is 0.0; allowed: more than 0 Å, or None"),
+        (lambda: MPNNConfig(sequence_neighbours=-1), "MPNNConfig.sequence_neighbours is -1; allowed: 0 or more"),
+        (lambda: MPNNConfig(width=0), "MPNNConfig.width is 0; allowed: 1 or more"),
+        (lambda: ProNetConfig(level="atom"), "ProNetConfig.level is 'atom'; allowed: aminoacid, backbone, allatom"),
+        (lambda: ProNetConfig(num_spherical=8), "ProNetConfig.num_spherical is 8; allowed: 1 to 7"),
+        (lambda: ProNetConfig(radius=None), "ProNetConfig.radius is None; allowed: more than 0 Å"),
+        (lambda: ProNetConfig(angle_noise=-1.0), "ProNetConfig.angle_noise is -1.0; allowed: 0 or more"),
         (lambda: FusionConfig(kind="mean"), "FusionConfig.kind is 'mean'; allowed: none, linear, local, global"),
         (
             lambda: FusionConfig(kind="global", width=30, heads=8),

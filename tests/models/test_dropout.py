@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bihf_jax.data import alphabet
-from bihf_jax.models.dropout import Dropout, ResidueMasking
+from bihf_jax.models.dropout import Dropout, Noise, ResidueMasking
 
 
 def drop(x, row_id, seed=0, **options):
@@ -56,3 +56,17 @@ def test_residue_masking_hides_residues_only():
     np.testing.assert_array_equal(hidden[0], hidden[2])
     assert (hidden[0] != hidden[1]).any()
     np.testing.assert_array_equal(masking.apply({}, tokens, None), tokens)
+
+
+def test_noise_has_its_deviation_and_its_ends():
+    """Clipped Gaussian noise by row id, in the dtype of the values; none in evaluation."""
+    x, row_id = jnp.full((3, 200, 50), 2.0, jnp.float32), jnp.asarray([4, 1, 4])
+    noise = Noise(0.1, clip=2.0)
+    out = np.asarray(noise.apply({}, x, row_id, rngs={"dropout": jax.random.key(0)})) - 2.0
+    np.testing.assert_array_equal(out[0], out[2])
+    assert np.any(out[0] != out[1])
+    assert abs(np.abs(out).max() - 0.2) < 1e-5
+    assert abs(out.mean()) < 2e-3
+    assert abs(out.std() - 0.1 * 0.9594) < 2e-3  # a Gaussian clipped at 2 deviations has 0.9594 of them
+    assert noise.apply({}, x.astype(jnp.bfloat16), row_id, rngs={"dropout": jax.random.key(0)}).dtype == jnp.bfloat16
+    np.testing.assert_array_equal(noise.apply({}, x, None), x)

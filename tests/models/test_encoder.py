@@ -15,15 +15,30 @@ from bihf_jax.models import (
     FusionConfig,
     GVPConfig,
     HeadConfig,
+    MPNNConfig,
     PLMConfig,
+    ProNetConfig,
     ProteinLanguageModel,
     ResidueModel,
 )
-from tests.models.batches import noise_where_masked, pack, quick_jit, random_protein, random_rotation, transform
+from tests.models.batches import (
+    noise_where_masked,
+    pack,
+    quick_jit,
+    random_protein,
+    random_rotation,
+    random_variables,
+    transform,
+)
 
 LENGTH = 48
 FORMS = ("local", "global")
 METHODS = tuple(FUSION_METHODS)
+# Other structure encoders than `gvp`, which every method is tested with.
+OTHER_ENCODERS = {
+    "mpnn": MPNNConfig(width=12, neighbours=6),
+    "pronet": ProNetConfig(width=12, neighbours=6, level="allatom"),
+}
 
 
 # The softmax over keys does not see a bias of the keys, and nothing reads the vectors of the last graph layer.
@@ -54,24 +69,10 @@ def packed():
     return pack([[first, second], [third]], LENGTH)
 
 
-def random_variables(module, batch):
-    """Random values for every parameter of the module, so that the zero-initialised projections are open."""
-    rng = np.random.default_rng(9)
-
-    def value(path, shape):
-        noise = rng.normal(size=shape.shape).astype(np.float32)
-        if path[-1].key == "scale":
-            return 1 + 0.1 * noise
-        return noise / np.sqrt(shape.shape[0]) if len(shape.shape) == 2 else 0.2 * noise
-
-    shapes = jax.eval_shape(module.init, jax.random.key(0), batch)
-    return jax.tree.map(jnp.asarray, jax.tree_util.tree_map_with_path(value, shapes))
-
-
 @functools.cache
-def compiled(method, dtype="float32"):
+def compiled(method, dtype="float32", **changes):
     """Random variables of the small encoder, and its jitted evaluation (one compilation for all tests)."""
-    encoder = FusedEncoder(small_config(method, dtype=dtype))
+    encoder = FusedEncoder(small_config(method, dtype=dtype, **changes))
     variables = random_variables(encoder, packed())
     return variables, quick_jit(functools.partial(encoder.apply, variables))
 
@@ -245,6 +246,49 @@ def test_degenerate_structures_have_finite_gradients(method):
     with jax.debug_nans(True):
         gradients = quick_jit(jax.grad(loss, (0, 1)))(variables, backbone)
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradients))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.1)])
+@pytest.mark.parametrize("name", OTHER_ENCODERS)
+def test_other_encoders_keep_the_properties_of_the_whole_model(name, dtype, tolerance):
+    """Motions change no output, a mirror image does where the encoder sees it, masked values and company do not."""
+    _, encode = compiled("local", dtype, structure=OTHER_ENCODERS[name])
+
+    def outputs_of(batch):
+        return {key: np.asarray(values, np.float32) for key, values in outputs(encode(batch)).items()}
+
+    first, second, _ = proteins()
+    plain = outputs_of(packed())
+    moved = outputs_of(transform(packed(), random_rotation(4), np.asarray([40.0, -25.0, 10.0])))
+    mirrored = outputs_of(transform(packed(), np.diag([1.0, -1.0, 1.0]).astype(np.float32), np.zeros(3)))
+    noisy = outputs_of(noise_where_masked(packed(), 5, invalid=True))
+    alone = outputs_of(pack([[second], []], LENGTH))
+    for key, before in plain.items():
+        np.testing.assert_allclose(moved[key], before, atol=tolerance, rtol=tolerance)
+        np.testing.assert_array_equal(noisy[key], before)
+        there = before[0, first.slots : first.slots + second.slots]
+        np.testing.assert_allclose(alone[key][0, : second.slots], there, atol=tolerance, rtol=tolerance)
+        if name == "mpnn":
+            np.testing.assert_allclose(mirrored[key], before, atol=tolerance, rtol=tolerance)
+        else:
+            assert np.square(mirrored[key] - before).mean() > 9 * np.square(moved[key] - before).mean()
+            assert np.abs(mirrored[key] - before).max() > 1e-2
+
+
+@pytest.mark.parametrize("name", OTHER_ENCODERS)
+def test_gradients_reach_every_parameter_of_other_encoders(name):
+    """With open projections a loss on the residues moves every parameter of the structure side too, in both stages."""
+    model, batch = ResidueModel(small_config("local", structure=OTHER_ENCODERS[name]), HeadConfig()), packed()
+    variables = random_variables(model, batch)
+
+    def loss(variables):
+        logits = model.apply(variables, batch, batch.row_id, rngs={"dropout": jax.random.key(1)})
+        return jnp.sum(jnp.where(batch.label_mask[..., None], jnp.square(logits), 0))
+
+    for path, leaf in jax.tree_util.tree_leaves_with_path(quick_jit(jax.grad(loss))(variables)):
+        parameter = "/".join(part.key for part in path)
+        assert np.all(np.isfinite(leaf)), parameter
+        assert parameter.endswith(WITHOUT_GRADIENT) or np.any(np.asarray(leaf) != 0), parameter
 
 
 def test_dropout_follows_the_row_id():

@@ -7,7 +7,7 @@ import pytest
 
 from bihf_jax.models import features
 from bihf_jax.models.config import GVPConfig
-from bihf_jax.models.features import geometric_features
+from bihf_jax.models.features import choose_neighbours, geometric_features
 from tests.models.batches import noise_where_masked, pack, quick_jit, random_protein, random_rotation, transform
 
 CONFIG = GVPConfig(neighbours=6, extra_distances=(("N", "O"), ("CB", "CB")))
@@ -105,3 +105,35 @@ def test_degenerate_geometry_has_finite_gradients(batch):
         gradient = quick_jit(jax.grad(total))(backbone)
     assert np.all(np.isfinite(gradient))
     assert np.any(np.asarray(gradient) != 0)
+
+
+def test_radius_leaves_the_near_of_the_nearest(batch):
+    """A neighbour is used where it is among the nearest K, and within the radius."""
+    alpha = np.asarray(batch.backbone)[:, :, 1]
+    chosen = choose_neighbours(batch, GVPConfig(neighbours=5, radius=6.0))
+    senders = np.asarray(batch.neighbours)[..., :5]
+    rows = np.arange(len(alpha))[:, None, None]
+    distance = np.linalg.norm(alpha[rows, senders] - alpha[:, :, None], axis=-1)
+    expected = np.asarray(batch.neighbour_mask)[..., :5] & (distance <= 6.0)
+    assert 0 < expected.sum() < np.asarray(batch.neighbour_mask)[..., :5].sum()
+    np.testing.assert_array_equal(chosen.neighbour_mask, expected)
+    own = np.broadcast_to(np.arange(senders.shape[1])[:, None], senders.shape)
+    np.testing.assert_array_equal(chosen.neighbours, np.where(expected, senders, own))
+
+
+def test_sequence_neighbours_are_added_once(batch):
+    """Edges are those of the radius and those to residues up to two places away in the chain, each of them once."""
+    config = GVPConfig(neighbours=6, radius=4.5, sequence_neighbours=2)
+    chosen = choose_neighbours(noise_where_masked(batch, 1), config)
+    near = choose_neighbours(batch, GVPConfig(neighbours=6, radius=4.5))
+    mask, chain = np.asarray(batch.structure_mask), np.asarray(batch.chain_segment)
+    for row, slot in np.ndindex(mask.shape):
+        beside = {
+            other
+            for other in range(max(0, slot - 2), min(mask.shape[1], slot + 3))
+            if other != slot and mask[row, slot] and mask[row, other] and chain[row, other] == chain[row, slot]
+        }
+        expected = beside | set(np.asarray(near.neighbours)[row, slot][np.asarray(near.neighbour_mask)[row, slot]])
+        edges = np.asarray(chosen.neighbours)[row, slot][np.asarray(chosen.neighbour_mask)[row, slot]]
+        assert sorted(edges) == sorted(expected)
+    assert chosen.neighbours.dtype == batch.neighbours.dtype

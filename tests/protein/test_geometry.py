@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from bihf_jax.protein import Protein, backbone, find_chain_breaks, residue_constants, torsions
-from bihf_jax.protein.geometry import virtual_cb
+from bihf_jax.protein.geometry import TORSIONS, TWIN_TORSIONS, virtual_cb
 from tests.protein.conftest import sample_files
 from tests.protein.synthetic import chain_of, pdb_text, peptide, random_angles
 
@@ -21,6 +21,15 @@ def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.angle(np.exp(1j * (a - b)))
 
 
+def _without_twins(angles: np.ndarray, protein: Protein) -> np.ndarray:
+    """The angles [N, 7], those of twins between -pi/2 and pi/2."""
+    angles = angles.copy()
+    for letter, name in TWIN_TORSIONS.items():
+        of_type = (protein.residue_type == residue_constants.RESIDUE_TYPE_INDEX[letter], TORSIONS.index(name))
+        angles[of_type] = np.arctan(np.tan(angles[of_type]))
+    return angles
+
+
 def _moved(protein: Protein, matrix: np.ndarray, shift=(0.0, 0.0, 0.0)) -> Protein:
     positions = (protein.atom_positions @ matrix.T + shift) * protein.atom_mask[..., None]
     return dataclasses.replace(protein, atom_positions=positions.astype(np.float32))
@@ -30,7 +39,9 @@ def _moved(protein: Protein, matrix: np.ndarray, shift=(0.0, 0.0, 0.0)) -> Prote
 def test_torsions_are_those_that_built_the_chain(write, seed):
     """A chain made from phi, psi, omega and chi1-4 gives them back (to the 0.001 Å of PDB text)."""
     angles = random_angles(len(SEQUENCE), seed)
-    found, mask = torsions(Protein.from_file(write(pdb_text(peptide(SEQUENCE, angles)))))
+    protein = Protein.from_file(write(pdb_text(peptide(SEQUENCE, angles))))
+    found, mask = torsions(protein)
+    angles = _without_twins(angles, protein)
     assert found.dtype == np.float32
     assert found.shape == mask.shape == (20, 7)
     assert np.abs(_difference(found, angles)[mask]).max() < 5e-3
@@ -83,6 +94,7 @@ def _assert_equal_to_gemmi(path) -> int:
     protein = Protein.from_file(path)
     angles, mask = torsions(protein)
     expected, exists = _gemmi_torsions(path, protein)
+    expected = _without_twins(expected, protein)
     both = mask & exists
     assert np.abs(_difference(angles, expected)[both]).max() < 2e-3, path.name
     # We have no angle that gemmi has not, but for modified residues whose atoms have our names.
@@ -101,6 +113,28 @@ def test_torsions_equal_gemmi_on_the_sample():
     # Where atoms have alternates gemmi keeps the first, and we keep the most occupied.
     files = [path for path in files if not Protein.from_file(path).report.altloc_atoms]
     assert sum(map(_assert_equal_to_gemmi, files)) > 5000
+
+
+def test_the_names_of_twin_atoms_do_not_matter(write):
+    """With OD1 and OD2, OE1 and OE2, CD1 and CD2 exchanged, all torsions are the same."""
+    text = pdb_text(chain_of("DEFY", seed=5))
+    protein = Protein.from_file(write(text))
+    positions, mask = protein.atom_positions.copy(), protein.atom_mask.copy()
+    twins = {"D": ("OD1", "OD2"), "E": ("OE1", "OE2"), "F": ("CD1", "CD2"), "Y": ("CD1", "CD2")}
+    for i, letter in enumerate("DEFY"):
+        first, second = (residue_constants.ATOM_INDEX[name] for name in twins[letter])
+        axis = {"D": ("CB", "CG"), "E": ("CG", "CD"), "F": ("CB", "CG"), "Y": ("CB", "CG")}[letter]
+        start, end = (positions[i, residue_constants.ATOM_INDEX[name]].astype(float) for name in axis)
+        direction = (end - start) / np.linalg.norm(end - start)
+        turn = Rotation.from_rotvec(np.pi * direction).as_matrix()
+        positions[i, second] = turn @ (positions[i, first] - end) + end  # the twin lies half a turn from the first
+        mask[i, second] = True
+    both = dataclasses.replace(protein, atom_positions=positions.copy(), atom_mask=mask)
+    for i, letter in enumerate("DEFY"):
+        pair = [residue_constants.ATOM_INDEX[name] for name in twins[letter]]
+        positions[i, pair] = positions[i, pair[::-1]]
+    exchanged = dataclasses.replace(both, atom_positions=positions)
+    np.testing.assert_allclose(torsions(exchanged)[0], torsions(both)[0], atol=1e-4)
 
 
 @pytest.mark.shared_data

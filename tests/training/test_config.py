@@ -7,6 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from bihf_jax.configuration import ConfigError
+from bihf_jax.models.structure import STRUCTURE_ENCODERS
 from bihf_jax.training.config import experiment_config, keep_config, load_config
 from configs.common import parse_arg
 from tests.training.small_run import small_config
@@ -46,6 +47,14 @@ def changed(**values):
         ({"training__steps": 0}, "config.training: steps must be >= 1, got 0"),
         ({"training__optimizer__warmup_steps": 99}, r"warmup_steps \(99\) must be below steps \(12\)"),
         ({"encoder__structure__neighbours": 9}, "config.data.neighbours gives each residue 6"),
+        (
+            {"encoder__structure__name": "egnn"},
+            "config.encoder.structure.name: structure encoder is 'egnn'; allowed: gvp",
+        ),
+        (
+            {"encoder__structure__name": "mpnn"},
+            "config.encoder.structure has no key 'message_gvps'; its keys are: name",
+        ),
         ({"encoder__plm__name": "esm2_t6"}, "esm2_t6_8M_UR50D"),
         ({"encoder": {"fusion": {"name": "late"}}}, "config.encoder.fusion: fusion method is 'late'; allowed: local"),
         ({"encoder": 3}, "config.encoder is a group of settings, got 3"),
@@ -65,9 +74,19 @@ def test_published_size_by_name():
     assert (plm.layers, plm.width, plm.heads, plm.remat) == (12, 480, 20, True)
 
 
-def test_kept_config_reads_back(tmp_path):
+@pytest.mark.parametrize("name", STRUCTURE_ENCODERS)
+def test_structure_encoder_by_name(name):
+    """`encoder.structure.name` chooses the encoder; the other keys are settings of its config."""
+    config = experiment_config(changed(encoder__structure={"name": name, "neighbours": 5}))
+    assert type(config.encoder.structure) is STRUCTURE_ENCODERS[name].config_class
+    assert (config.encoder.structure.name, config.encoder.structure.neighbours) == (name, 5)
+
+
+@pytest.mark.parametrize("structure", [{"neighbours": 6}, {"name": "mpnn", "neighbours": 6, "radius": 9.0}])
+def test_kept_config_reads_back(tmp_path, structure):
     """The config in a run's folder is the config of the run."""
-    config = experiment_config(small_config("records"))
+    structure |= {"extra_distances": [["N", "O"]]}
+    config = experiment_config(changed(encoder__structure=structure))
     keep_config(config, tmp_path / "run", first_host=True)
     assert load_config(tmp_path / "run") == config
     assert json.loads((tmp_path / "run" / "config.json").read_text())["training"]["steps"] == 12
