@@ -21,7 +21,7 @@ from bihf_jax.training import hosts
 from bihf_jax.training.checkpoints import CheckpointError
 from bihf_jax.training.evaluation import TrainedModel
 from bihf_jax.training.run_log import read_rows
-from experiments import logs, multihost
+from experiments import imports, logs, multihost
 
 _LOGGER = logging.getLogger("bihf_jax.evaluate")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run", required=True)
@@ -117,6 +117,7 @@ def _evaluate() -> int:
     """The exit status."""
     workdir = Path(_WORKDIR.value)
     try:
+        imports.load()
         scores = evaluate(
             workdir,
             _SPLITS.value,

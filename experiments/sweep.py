@@ -31,7 +31,7 @@ from bihf_jax.models import FUSION_METHODS
 from bihf_jax.tasks import baselines, comparison, plots
 from bihf_jax.tasks.predictions import Predictions, from_examples, read_csv
 from bihf_jax.training.config import load_config
-from experiments import logs
+from experiments import imports, logs
 
 _LOGGER = logging.getLogger("bihf_jax.sweep")
 FINISHED_FILE = "finished.json"
@@ -49,6 +49,7 @@ class Plan:
       methods: fusion methods.
       seeds: of each method.
       jobs: runs at a time.
+      imports: modules that the commands import first, as `experiments.evaluate --imports`.
     """
 
     config: str
@@ -57,6 +58,7 @@ class Plan:
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
     jobs: int = 1
+    imports: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if unknown := [method for method in self.methods if method not in FUSION_METHODS]:
@@ -139,10 +141,11 @@ class Sweep:
         arguments = ",".join(part for part in (f"fusion={method}", f"seed={seed}", plan.config_args) if part)
         with self._lock:
             slot = slots.pop()
+        imported = [f"--imports={','.join(plan.imports)}"] if plan.imports else []
         try:
             for module, *more in (
                 ("experiments.train", f"--config={plan.config}:{arguments}"),
-                ("experiments.evaluate", "--splits=validation,test"),
+                ("experiments.evaluate", *imported, "--splits=validation,test"),
             ):
                 command = [*_own_cores(slot, plan.jobs), sys.executable, "-m", module, f"--workdir={folder}", *more]
                 if self._call(slot, command, folder / "log.txt") != 0:
@@ -232,7 +235,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
     args = _parser().parse_args(argv)
     try:
-        plan = Plan(args.config, args.config_args, args.workdir, args.methods, args.seeds, args.jobs)
+        imports.load(args.imports)
+        plan = Plan(args.config, args.config_args, args.workdir, args.methods, args.seeds, args.jobs, args.imports)
     except ValueError as error:
         _LOGGER.error("%s", error)
         return 1
@@ -269,6 +273,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ours", type=names, default="local,global", help="compared with the best of the others")
     parser.add_argument("--seeds", type=numbers, default="0,1,2", help="seeds of each method")
     parser.add_argument("--split", choices=("test", "validation"), default="test", help="split that is reported")
+    parser.add_argument("--imports", type=names, default=(), help="modules to import first, e.g. with own encoders")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, on CPU; each gets its share of the cores")
     return parser
 
