@@ -23,7 +23,7 @@ from tests.models.batches import (
 
 
 def test_the_floor_is_symmetric_and_sees_no_masked_value():
-    """Motions change nothing, a mirror image does, a protein alone is as in company, and masked values reach nothing."""
+    """Motions change nothing, a mirror image does; alone is as in company; masked values reach nothing."""
     config = experiment_config(floor.get_config("records=none").to_dict()).encoder
     assert config.sides == ("structure",)
     encoder = FusedEncoder(config)
