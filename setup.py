@@ -21,6 +21,7 @@ setup(
     install_requires=[
         "absl-py>=2.1",
         "biopython>=1.85",
+        "filelock>=3.15",
         "flax>=0.12",
         "gemmi>=0.7.3",
         "google-crc32c>=1.6",

@@ -244,7 +244,8 @@ def product_flops(jaxpr: Any) -> float:
             (contracted, _), _ = equation.params["dimension_numbers"]
             left, out = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
             total += 2.0 * np.prod(out) * np.prod([left[axis] for axis in contracted])
-        total += sum(product_flops(inner) for inner in jaxprs_in_params(equation.params))
+        trips = equation.params["length"] if equation.primitive.name == "scan" else 1
+        total += trips * sum(product_flops(inner) for inner in jaxprs_in_params(equation.params))
     return float(total)
 
 

@@ -6,7 +6,7 @@
 Each run is `experiments.train` and `experiments.evaluate` in processes of their own, in `DIR/METHOD/seed_SEED`; what
 they print is in `log.txt` there. The same command keeps finished runs and goes on with the others. A run that fails
 does not stop the rest; it is named at the end and the exit code is 1. SIGTERM lets the runs under way save, and exits
-with 143.
+with 143. A second sweep in the same folder is refused until the first one has ended.
 
 Writes `DIR/comparison.json`, `comparison.md` and `comparison.png` from the finished runs, after each of them.
 """
@@ -25,6 +25,8 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from bihf_jax.data.records import RecordSet
 from bihf_jax.models import FUSION_METHODS
@@ -240,14 +242,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         _LOGGER.error("%s", error)
         return 1
+    plan.workdir.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(plan.workdir / "lock", blocking=False):
+            return _run(plan, args.split, args.ours)
+    except Timeout:
+        _LOGGER.error("another sweep works in %s; wait for it to end, or give another --workdir", plan.workdir)
+        return 1
+
+
+def _run(plan: Plan, split: str, ours: Sequence[str]) -> int:
+    """Finishes the plan and prints the comparison; returns the exit code."""
     sweep = Sweep(plan)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sweep.stop())
-    failed = sweep.run(lambda: summarise(plan, args.split, args.ours))
+    failed = sweep.run(lambda: summarise(plan, split, ours))
     if sweep.stopped:
         _LOGGER.info("stopped by a signal; the same command goes on from here")
         return _STATUS_OF_SIGTERM
-    print(summarise(plan, args.split, args.ours) or "nothing to compare: no finished run of a baseline")
+    print(summarise(plan, split, ours) or "nothing to compare: no finished run of a baseline")
     if failed:
         _LOGGER.error("failed: %s", ", ".join(f"{method} seed {seed}" for method, seed in failed))
         return 1

@@ -86,14 +86,15 @@ def test_attention_kernels_count_their_products():
 
 
 def test_product_flops_of_known_products():
-    """A product inside jit and remat, a batched product and its transpose: 2 x m x n x k each."""
+    """A product inside jit and remat, a batched product, its transpose, four in a loop: 2 x m x n x k each."""
 
     def function(a, b):
         inner = jax.checkpoint(jax.jit(jnp.dot))(a, b)
+        inner, _ = jax.lax.scan(lambda x, _: (x + a @ b, None), inner, length=4)
         return jnp.einsum("ij,kj->ik", inner, inner) + jnp.einsum("bij,bjk->bik", a[None] @ b, inner[None].mT).sum()
 
     shapes = jax.ShapeDtypeStruct((3, 5), jnp.float32), jax.ShapeDtypeStruct((5, 7), jnp.float32)
-    expected = 2 * (2 * 3 * 7 * 5 + 2 * 3 * 3 * 7)
+    expected = 2 * ((2 + 4) * 3 * 7 * 5 + 2 * 3 * 3 * 7)
     assert compile_report.product_flops(jax.make_jaxpr(function)(*shapes).jaxpr) == expected
 
 

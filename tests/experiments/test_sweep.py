@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+from filelock import FileLock
 
 from bihf_jax.models import FUSION_METHODS
 from configs import ppbs
@@ -86,6 +87,15 @@ def test_a_failed_run_is_named_and_the_others_go_on(tmp_path, monkeypatch):
     assert folders == ["local/seed_0", "global/seed_0", "local/seed_1", "global/seed_1"]
     assert not plan.is_finished("global", 0)
     assert plan.is_finished("global", 1)
+
+
+def test_two_sweeps_in_one_folder_are_refused(tmp_path, caplog):
+    """While one sweep holds the folder, another ends with the reason and starts nothing."""
+    with FileLock(tmp_path / "lock"):
+        arguments = [f"--config={REPOSITORY / 'configs' / 'ppbs.py'}", f"--workdir={tmp_path}"]
+        assert sweep.main(arguments) == 1
+    assert f"another sweep works in {tmp_path}" in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
 @pytest.mark.parametrize(
