@@ -729,6 +729,19 @@ def _sort_polymer(
 _DEUTERIUM = 119  # gemmi's number for D in its list of elements
 
 
+def _flat(structure: gemmi.Structure) -> gemmi.FlatStructure:
+    """The atoms of a structure as arrays; without the names of chains and residues where gemmi finds some too long."""
+    try:
+        return gemmi.FlatStructure(structure)
+    except RuntimeError:
+        anonymous = structure.clone()
+        for chain in (chain for model in anonymous for chain in model):
+            chain.name = ""
+            for residue in chain:
+                residue.name = residue.subchain = ""
+        return gemmi.FlatStructure(anonymous)
+
+
 @dataclasses.dataclass
 class _Atoms:
     """All atoms of the model as flat arrays, residue after residue."""
@@ -745,7 +758,7 @@ class _Atoms:
 
     @classmethod
     def of(cls, structure: gemmi.Structure, sizes: list[int]) -> "_Atoms":
-        flat = gemmi.FlatStructure(structure)
+        flat = _flat(structure)
         element = np.array(flat.elements).astype(np.int8)
         start = [0, *itertools.accumulate(sizes)]
         altloc = np.array(flat.altlocs)

@@ -63,8 +63,9 @@ def compiled(form, dtype="float32"):
 
 
 def test_every_encoder_is_tested():
-    """Each registered encoder has a small config here, and its name is its key."""
-    assert {config.name for config in CONFIGS.values()} == set(STRUCTURE_ENCODERS)
+    """Each encoder of the package has a small config here; the name of each that is registered is its key."""
+    ours = {name for name, encoder in STRUCTURE_ENCODERS.items() if encoder.__module__.startswith("bihf_jax.")}
+    assert {config.name for config in CONFIGS.values()} == ours
     for name, encoder in STRUCTURE_ENCODERS.items():
         assert encoder.config_class().name == name
         assert encoder.symmetry in ("SE(3)", "E(3)")
