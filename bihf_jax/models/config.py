@@ -52,8 +52,8 @@ class LearningConfig:
     """What of the pLM learns, and how fast.
 
     Attributes:
-      mode: "full": all of it. "frozen": nothing; its weights have no gradient and no optimizer state, and are kept in the
-        compute type. Gradients still pass through the blocks to what was exchanged before them. "lora" (Hu et al.
+      mode: "full": all of it. "frozen": nothing; its weights have no gradient and no optimizer state, and are kept in
+        the compute type. Gradients still pass through the blocks to what was exchanged before them. "lora" (Hu et al.
         2021): its weights are frozen like that, and an update of low rank learns beside each layer of `targets`.
       rate_multiplier: "full" and "lora": the pLM's learning rate over that of the rest of the model.
       layer_decay: "full" and "lora": block l of L, counted from 1, learns at layer_decay^(L - l) times that rate, the

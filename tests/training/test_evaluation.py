@@ -7,10 +7,14 @@ import jax
 import matplotlib.image
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
+import experiments.evaluate as command
 from bihf_jax.data.grid import make_grid
 from bihf_jax.data.pipeline import Host, evaluation_batches
 from bihf_jax.data.records import RecordSet
+from bihf_jax.pretrained import PretrainedError
 from bihf_jax.training.checkpoints import CheckpointError
 from bihf_jax.training.config import experiment_config
 from bihf_jax.training.evaluation import TrainedModel
@@ -86,3 +90,28 @@ def test_folder_without_checkpoints(workdir, tmp_path):
     (tmp_path / "config.json").write_bytes((workdir / "config.json").read_bytes())
     with pytest.raises(CheckpointError, match="has saved no checkpoint yet; train first"):
         TrainedModel.load(tmp_path)
+
+
+def test_weights_that_are_gone_are_one_line_and_status_1(tmp_path, caplog):
+    """A config that does not say the sizes of its pretrained weights needs them; without them the command says so."""
+    config = small_config("records").to_dict()
+    config["encoder"]["plm"] = {"pretrained": "nowhere"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    flags.FLAGS.mark_as_parsed()
+    with flagsaver.flagsaver(workdir=str(tmp_path)):
+        assert command._evaluate() == 1
+    assert "\n" not in caplog.records[-1].getMessage()
+    assert caplog.records[-1].getMessage().startswith("config.encoder.plm: no pretrained weights at 'nowhere'")
+
+
+def test_pretrained_errors_are_one_line_and_status_1(tmp_path, caplog, monkeypatch):
+    """Also where they are not found in the config."""
+
+    def load(*_, **__):
+        raise PretrainedError("no pretrained weights at 'nowhere'")
+
+    monkeypatch.setattr(TrainedModel, "load", load)
+    flags.FLAGS.mark_as_parsed()
+    with flagsaver.flagsaver(workdir=str(tmp_path)):
+        assert command._evaluate() == 1
+    assert caplog.records[-1].getMessage() == "no pretrained weights at 'nowhere'"
