@@ -186,10 +186,10 @@ def keep_config(config: ExperimentConfig, workdir: Path, *, first_host: bool) ->
       ConfigError: the run there has another config; lists what differs. Or, on a host that is not the first, there is
         none: what the first one wrote is not seen here.
     """
-    values = json.loads(json.dumps(dataclasses.asdict(config)))
+    values = _json_values(config)
     path = workdir / CONFIG_FILE
     if path.exists():
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = _json_values(load_config(workdir))  # what it does not say has its default
         changes = [f"{key} was {old!r}, is {new!r}" for key, old, new in differences(kept, values, "config")]
         if changes:
             raise ConfigError(
@@ -204,6 +204,10 @@ def keep_config(config: ExperimentConfig, workdir: Path, *, first_host: bool) ->
         scratch.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
         os.replace(scratch, path)
     return values
+
+
+def _json_values(config: ExperimentConfig) -> dict[str, Any]:
+    return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 def load_config(workdir: str | Path) -> ExperimentConfig:

@@ -116,6 +116,19 @@ def test_another_config_in_the_same_folder_is_refused(tmp_path):
         keep_config(experiment_config(small_config("records", steps=13)), tmp_path, first_host=True)
 
 
+def test_a_setting_that_the_run_did_not_know_has_its_default(tmp_path):
+    """A run whose kept config is older than a setting goes on with the default of it, and with no other value."""
+    keep_config(experiment_config(small_config("records")), tmp_path, first_host=True)
+    file = tmp_path / "config.json"
+    kept = json.loads(file.read_text())
+    del kept["encoder"]["plm"]["learning"]
+    file.write_text(json.dumps(kept))
+    keep_config(experiment_config(small_config("records")), tmp_path, first_host=True)
+    frozen = experiment_config(changed(encoder__plm__learning={"mode": "frozen"}))
+    with pytest.raises(ConfigError, match=r"config.encoder.plm.learning.mode was 'full', is 'frozen'"):
+        keep_config(frozen, tmp_path, first_host=True)
+
+
 def test_folder_without_a_run(tmp_path):
     """Evaluating a folder that holds no run says so."""
     with pytest.raises(ConfigError, match="holds no run"):
