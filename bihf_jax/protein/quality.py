@@ -110,7 +110,7 @@ def superposed_scores(model_ca: np.ndarray, native_ca: np.ndarray, num_native: i
       gdt_ts, gdt_ha and tm_score, each in [0, 1].
 
     Raises:
-      ValueError: arrays of other shapes, coordinates that are not finite, or a native of fewer residues than are shared.
+      ValueError: arrays of other shapes, coordinates that are not finite, or fewer residues in the native than shared.
     """
     pairs = PointPairs(model_ca, native_ca)
     if num_native < len(pairs):

@@ -20,6 +20,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+from Bio.Align import PairwiseAligner, substitution_matrices
 from scipy.optimize import linear_sum_assignment
 
 from bihf_jax.protein import residue_constants
@@ -253,7 +254,7 @@ def _same_numbers(
     model: Protein, native: Protein, model_of_chain: np.ndarray, native_of_chain: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows (native, model) of the same number and insertion code; none where a chain uses one of them twice."""
-    row_of = {key: row for key, row in zip(_numbers(model, model_of_chain), model_of_chain, strict=True)}
+    row_of = dict(zip(_numbers(model, model_of_chain), model_of_chain, strict=True))
     keys = _numbers(native, native_of_chain)
     if len(row_of) < len(model_of_chain) or len(set(keys)) < len(keys):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
@@ -280,9 +281,7 @@ def _align(
 
 
 @functools.cache
-def _aligner():  # noqa: ANN202
-    from Bio.Align import PairwiseAligner, substitution_matrices
-
+def _aligner() -> PairwiseAligner:
     return PairwiseAligner(
         mode="global",
         substitution_matrix=substitution_matrices.load("BLOSUM62"),
