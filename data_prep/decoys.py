@@ -1,0 +1,441 @@
+"""Synthetic decoys: a native structure, spoilt by a known amount, as PDB files with their scores.
+
+    python -m data_prep.decoys NATIVE --out DIR --count 100 --seed 0
+
+They are no predictions of any method, and every product says so: the TITLE and REMARK of each file, the column
+`origin` of `decoys.csv`, and `Protein.source`. Each decoy is spoilt in one of three ways (`METHODS`):
+
+* `torsion`: normal noise on phi and psi of every residue. The chain is rebuilt outward from its middle residue with all
+  bond lengths and angles, omega and side-chain torsions as they were. phi of proline stays: its ring fixes it.
+* `modes`: a random combination of the slowest modes of an anisotropic network model (Atilgan et al. 2001: springs
+  between CA atoms within 15 Å), each with variance 1 / eigenvalue.
+* `shift`: stretches of 5 to 20 residues displaced, each in a random direction, falling off to its ends.
+
+The last two displace CA atoms; each residue goes along as a rigid body, turned as its neighbours in the chain turn. So
+the geometry inside a residue stays, and peptide bonds are strained; `broken_bonds` counts those that break.
+
+Decoy k depends on the native, the seed and k alone. A wanted GDT-TS is drawn evenly from the method's range, then the
+amplitude is found by bisection along the direction that was drawn. The scores are those of the coordinates as written.
+"""
+
+import argparse
+import csv
+import dataclasses
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import coo_array, csgraph, eye_array
+from scipy.sparse.linalg import eigsh
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
+from tqdm import tqdm
+
+from bihf_jax.protein import Protein, StructureError, find_chain_breaks, residue_constants
+from bihf_jax.protein.ligands import Ligands
+from bihf_jax.protein.quality import Quality, assess, superposed_scores
+from bihf_jax.protein.superposition import superpose
+from bihf_jax.protein.writing import write_text
+
+ORIGIN = "synthetic decoy"
+TABLE = "decoys.csv"
+# A network model of fewer residues has too few modes.
+MIN_RESIDUES = 20
+NUM_MODES = 20
+MODE_CUTOFF = 15.0  # Å, Atilgan et al. 2001
+FRAGMENT_LENGTHS = (5, 20)
+# Residues whose CA atoms say how a displaced residue turns: itself and so many on either side.
+_TURN_NEIGHBOURS = 2
+# Times that the amplitude is halved in on.
+_BISECTIONS = 7
+_MIN_CLASH_DISTANCE = 3.0  # Å between CA atoms that are no neighbours; cis-proline has 2.9 to its neighbour
+_N, _CA, _C, _O, _OXT = (residue_constants.ATOM_INDEX[name] for name in ("N", "CA", "C", "O", "OXT"))
+_PROLINE = residue_constants.RESIDUE_TYPE_INDEX["P"]
+
+# Amplitude -> [N, 37, 3] float64 Å; the native's positions at 0.
+Deformation = Callable[[float], np.ndarray]
+# Generator -> a deformation in a random direction.
+Draw = Callable[[np.random.Generator], Deformation]
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One way to spoil a structure.
+
+    Attributes:
+      prepare: native -> what draws a deformation of it.
+      unit: of the amplitude.
+      largest: amplitude.
+      gdt_ts: range of the wanted GDT-TS.
+    """
+
+    prepare: Callable[[Protein], Draw]
+    unit: str
+    largest: float
+    gdt_ts: tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoy:
+    """One spoilt structure and where it comes from."""
+
+    protein: Protein  # without ligands; `source` says that it is synthetic
+    native: str  # source of the native
+    method: str
+    amplitude: float
+    unit: str
+    seed: int
+    number: int
+    quality: Quality
+
+    @property
+    def name(self) -> str:
+        """Name of its file."""
+        stem = re.sub(r"\.(pdb|ent|cif)(\.gz)?$", "", self.native, flags=re.IGNORECASE)
+        return f"{stem}_synthetic_{self.method}_{self.number:05d}.pdb"
+
+    def row(self, broken_in_native: int) -> dict[str, object]:
+        """A line of the table; `broken_in_native` chain breaks are no fault of the decoy."""
+        rounded = {name: round(value, 4) for name, value in self.quality.scores().items()}
+        return {
+            **{"file": self.name, "native": self.native, "origin": ORIGIN, "method": self.method},
+            **{"amplitude": f"{self.amplitude:.4g}", "unit": self.unit, "seed": self.seed, "number": self.number},
+            **{"residues": self.quality.num_native, **rounded},
+            "broken_bonds": len(find_chain_breaks(self.protein)) - broken_in_native,
+            "ca_clashes": count_clashes(self.protein),
+        }
+
+    def to_pdb(self) -> str:
+        """PDB text whose TITLE and REMARK say what this is."""
+        amplitude = f"{self.amplitude:.4g} {self.unit}"
+        remarks = [
+            f"{ORIGIN.upper()}: THE COORDINATES ARE THOSE OF A NATIVE STRUCTURE, SPOILT.",
+            f"NATIVE {self.native}",
+            f"METHOD {self.method}, AMPLITUDE {amplitude}, SEED {self.seed}, NUMBER {self.number}",
+            f"GDT-TS TO THE NATIVE {self.quality.gdt_ts:.4f}",
+        ]
+        title = f"TITLE     {ORIGIN.upper()}, NOT AN EXPERIMENT AND NOT A PREDICTION\n"
+        return title + "".join(f"REMARK   6 {line}\n" for line in remarks) + self.protein.to_pdb()
+
+
+def make_decoys(native: Protein, count: int, seed: int, methods: Sequence[str] | None = None) -> Iterator[Decoy]:
+    """`count` decoys, the methods in turn.
+
+    Args:
+      native: the structure to spoil, chain by chain in one frame; its ligands are left out.
+      count: of decoys.
+      seed: of all that is random.
+      methods: names in `METHODS`; all where None.
+
+    Raises:
+      ValueError: an unknown method, or a negative count or seed.
+      StructureError: fewer than `MIN_RESIDUES` residues with a CA.
+    """
+    methods = list(METHODS) if methods is None else list(methods)
+    if unknown := [name for name in methods if name not in METHODS]:
+        raise ValueError(f"unknown method {', '.join(unknown)}; methods: {', '.join(METHODS)}")
+    if not methods or count < 0 or seed < 0:
+        raise ValueError(f"count={count} and seed={seed} must be at least 0, and methods={methods} not empty")
+    num = int(native.atom_mask[:, _CA].sum())
+    if num < MIN_RESIDUES:
+        raise StructureError(f"{native.source}: {num} residues with a CA, at least {MIN_RESIDUES} are needed")
+    native = dataclasses.replace(native, ligands=Ligands.none())
+    draw_of = {name: METHODS[name].prepare(native) for name in methods}
+    for number in range(count):
+        name = methods[number % len(methods)]
+        yield _make_decoy(native, name, draw_of[name], seed, number)
+
+
+def _make_decoy(native: Protein, method: str, draw: Draw, seed: int, number: int) -> Decoy:
+    generator = np.random.default_rng([seed, number])
+    wanted = generator.uniform(*METHODS[method].gdt_ts)
+    deformation = draw(generator)
+    amplitude = find_amplitude(native, deformation, METHODS[method].largest, wanted)
+    source = f"{ORIGIN} {number} of {native.source} ({method})"
+    protein = deformed(native, deformation(amplitude), source)
+    unit = METHODS[method].unit
+    return Decoy(protein, native.source, method, amplitude, unit, seed, number, assess(protein, native))
+
+
+def find_amplitude(native: Protein, deformation: Deformation, largest: float, wanted: float) -> float:
+    """The amplitude up to `largest` whose GDT-TS is close to `wanted`, taking it to fall as the amplitude grows."""
+    has_ca = native.atom_mask[:, _CA]
+    native_ca = native.atom_positions[has_ca, _CA]
+
+    def is_better(amplitude: float) -> bool:
+        model_ca = deformation(amplitude)[has_ca, _CA]
+        return superposed_scores(model_ca, native_ca, len(native_ca))["gdt_ts"] > wanted
+
+    low, high = 0.0, largest
+    # Most natives need a small part of the largest amplitude: find its order of magnitude first.
+    while high > largest / 64 and not is_better(high / 2):
+        high /= 2
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if is_better(middle) else (low, middle)
+    return (low + high) / 2
+
+
+def deformed(native: Protein, positions: np.ndarray, source: str) -> Protein:
+    """The native with these positions [N, 37, 3] Å, rounded to the decimals of a PDB file."""
+    positions = np.where(native.atom_mask[..., None], np.round(positions, 3), 0).astype(np.float32)
+    return dataclasses.replace(native, atom_positions=positions, source=source)
+
+
+def count_clashes(protein: Protein) -> int:
+    """Pairs of CA atoms closer than 3 Å, of residues that are not neighbours in the array."""
+    rows = np.flatnonzero(protein.atom_mask[:, _CA])
+    pairs = cKDTree(protein.atom_positions[rows, _CA]).query_pairs(_MIN_CLASH_DISTANCE, output_type="ndarray")
+    return int((np.abs(np.diff(rows[pairs], axis=1)) > 1).sum())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Torsion noise
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def torsion_noise(native: Protein) -> Draw:
+    """Normal noise on phi and psi; the amplitude is its standard deviation in degrees."""
+
+    def draw(generator: np.random.Generator) -> Deformation:
+        noise = generator.standard_normal((native.num_residues, 2))
+        return lambda amplitude: turn_torsions(native, np.deg2rad(amplitude) * noise)
+
+    return draw
+
+
+def turn_torsions(native: Protein, turns: np.ndarray) -> np.ndarray:
+    """Add to phi and psi of every residue; the middle residue of each chain stays where it is.
+
+    Turning phi moves all atoms of the residue but N and CA, and all that follows in the chain; turning psi its O (and
+    OXT) and all that follows. So every bond length and angle, omega and every side-chain torsion stays. phi is not
+    turned in proline, and neither angle in a residue that lacks N, CA or C.
+
+    Args:
+      native: N residues.
+      turns: [N, 2] radians, of phi and psi.
+
+    Returns:
+      [N, 37, 3] float64 Å.
+    """
+    positions = native.atom_positions.astype(np.float64)
+    turns = np.where(native.atom_mask[:, [_N, _CA, _C]].all(axis=1)[:, None], turns, 0.0)
+    turns[native.residue_type == _PROLINE, 0] = 0.0
+    about_phi = _rotations_about(positions[:, _N], positions[:, _CA], turns[:, 0])
+    about_psi = _rotations_about(positions[:, _CA], positions[:, _C], turns[:, 1])
+    moved = np.zeros_like(positions)
+    for chain in range(len(native.chain_ids)):
+        rows = np.flatnonzero(native.chain_index == chain)
+        moved[rows] = _turn_chain(positions[rows], about_phi[rows], about_psi[rows])
+    return moved
+
+
+def _turn_chain(positions: np.ndarray, about_phi: np.ndarray, about_psi: np.ndarray) -> np.ndarray:
+    """Positions [n, 37, 3] of one chain after its turns, as motions [n, 4, 4] about the axes where they lie now.
+
+    A turn about an axis that has been moved by T is T after the turn about the axis as it lies, so the motion of what
+    follows is the product of all turns before it.
+    """
+    arriving, after_phi = np.empty_like(about_phi), np.empty_like(about_phi)
+    motion = np.eye(4)
+    for row in range(len(positions)):
+        arriving[row] = motion
+        after_phi[row] = arriving[row] @ about_phi[row]
+        motion = after_phi[row] @ about_psi[row]
+    after_psi = after_phi @ about_psi
+    # One motion for each atom: N and CA come as they arrive, O and OXT after both turns, all others after phi.
+    of_atom = np.repeat(after_phi[:, None], residue_constants.NUM_ATOMS, axis=1)
+    of_atom[:, [_N, _CA]] = arriving[:, None]
+    of_atom[:, [_O, _OXT]] = after_psi[:, None]
+    of_atom = np.linalg.inv(arriving[len(arriving) // 2]) @ of_atom
+    return (of_atom[..., :3, :3] @ positions[..., None])[..., 0] + of_atom[..., :3, 3]
+
+
+def _rotations_about(start: np.ndarray, end: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    """Motions [n, 4, 4] that turn by an angle [n] about the axes from `start` to `end` [n, 3]; no turn at angle 0."""
+    length = np.linalg.norm(end - start, axis=1, keepdims=True)
+    axis = (end - start) / np.where(length > 0, length, 1.0)
+    motion = np.tile(np.eye(4), (len(angle), 1, 1))
+    motion[:, :3, :3] = Rotation.from_rotvec(angle[:, None] * axis).as_matrix()
+    motion[:, :3, 3] = start - (motion[:, :3, :3] @ start[..., None])[..., 0]
+    return motion
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Displacements of whole residues
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def mode_noise(native: Protein) -> Draw:
+    """Slow modes of a network model; the amplitude is the root mean square displacement of the CA atoms in Å."""
+    eigenvalues, modes = network_modes(native.atom_positions[native.atom_mask[:, _CA], _CA].astype(np.float64))
+    if not len(eigenvalues):
+        raise StructureError(f"{native.source}: no internal motion, its CA atoms are too far apart; leave out 'modes'")
+
+    def draw(generator: np.random.Generator) -> Deformation:
+        coefficients = generator.standard_normal(len(eigenvalues)) / np.sqrt(eigenvalues)
+        direction = np.einsum("knd,k->nd", modes, coefficients)
+        direction /= np.sqrt((direction**2).sum(axis=1).mean())
+        return lambda amplitude: displace(native, amplitude * direction)
+
+    return draw
+
+
+def network_modes(ca: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The slowest internal modes of an anisotropic network model (Atilgan et al. 2001, equations 5-9).
+
+    Args:
+      ca: [n, 3] Å.
+
+    Returns:
+      eigenvalues [k] in units of the spring constant, rising, k about `NUM_MODES`; modes [k, n, 3], each of norm 1.
+      Motions of the whole, and of parts that no spring joins, against each other are left out.
+    """
+    num = len(ca)
+    first, second = cKDTree(ca).query_pairs(MODE_CUTOFF, output_type="ndarray").T
+    along = ca[second] - ca[first]
+    springs = along[:, :, None] * along[:, None, :] / (along**2).sum(axis=1)[:, None, None]  # [pairs, 3, 3]
+    # The block of a pair is minus its spring; that of a residue is the sum of its springs.
+    row = np.concatenate([first, second, first, second])
+    column = np.concatenate([second, first, first, second])
+    blocks = np.concatenate([-springs, -springs, springs, springs])
+    axes = np.arange(3)
+    rows = np.broadcast_to((3 * row[:, None] + axes)[:, :, None], blocks.shape)
+    columns = np.broadcast_to((3 * column[:, None] + axes)[:, None, :], blocks.shape)
+    hessian = coo_array((blocks.ravel(), (rows.ravel(), columns.ravel())), shape=(3 * num, 3 * num)).tocsc()
+    joined = coo_array((np.ones(len(first)), (first, second)), shape=(num, num))
+    num_parts = csgraph.connected_components(joined, directed=False, return_labels=False)
+    wanted = min(6 * num_parts + NUM_MODES, 3 * num - 2)
+    # Shifted below 0, where the matrix is singular; a fixed start gives the same modes each time.
+    eigenvalues, vectors = eigsh(
+        hessian + 1e-3 * eye_array(3 * num, format="csc"), k=wanted, sigma=0.0, v0=np.ones(3 * num)
+    )
+    eigenvalues = eigenvalues - 1e-3
+    internal = np.flatnonzero(eigenvalues > 1e-6)
+    internal = internal[np.argsort(eigenvalues[internal])]
+    return eigenvalues[internal], vectors[:, internal].T.reshape(-1, num, 3)
+
+
+def fragment_shift(native: Protein) -> Draw:
+    """Stretches of the chain displaced; the amplitude is the displacement of the middle of each in Å."""
+    chain = native.chain_index[native.atom_mask[:, _CA]]
+
+    def draw(generator: np.random.Generator) -> Deformation:
+        direction = np.zeros((len(chain), 3))
+        wanted, displaced = generator.uniform(0.1, 1.0) * len(chain), 0
+        while displaced < wanted:
+            rows, fragment = _random_fragment(chain, generator)
+            direction[rows] += fragment
+            displaced += len(rows)
+        return lambda amplitude: displace(native, amplitude * direction)
+
+    return draw
+
+
+def _random_fragment(chain: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Rows [m] of a stretch of one chain, and their displacement [m, 3]: of length 1 in the middle, 0 beyond the ends.
+
+    `chain` [n] is the chain of each residue; a stretch ends where its chain does.
+    """
+    start = generator.integers(len(chain))
+    rows = np.arange(start, start + generator.integers(*FRAGMENT_LENGTHS, endpoint=True))
+    falloff = np.sin(np.pi * (rows - start + 1) / (len(rows) + 1)) ** 2
+    direction = generator.standard_normal(3)
+    direction /= np.linalg.norm(direction)
+    end = np.searchsorted(chain, chain[start], side="right")  # chains are contiguous and rise
+    inside = rows < end
+    return rows[inside], falloff[inside, None] * direction
+
+
+def displace(native: Protein, displacements: np.ndarray) -> np.ndarray:
+    """Move residues as rigid bodies so that their CA atoms are displaced.
+
+    A residue turns as the CA atoms of its surroundings in the chain do (two on either side, superposed). One without
+    CA goes with the residue before it in the array that has one, or the first that has.
+
+    Args:
+      native: N residues, n of them with a CA.
+      displacements: [n, 3] Å.
+
+    Returns:
+      [N, 37, 3] float64 Å.
+    """
+    positions = native.atom_positions.astype(np.float64)
+    rows = np.flatnonzero(native.atom_mask[:, _CA])
+    ca = positions[rows, _CA]
+    moved_ca = ca + displacements
+    rotation = np.empty((len(rows), 3, 3))
+    for chain in np.unique(native.chain_index[rows]):
+        of_chain = np.flatnonzero(native.chain_index[rows] == chain)
+        near = np.abs(of_chain[:, None] - of_chain) <= _TURN_NEIGHBOURS
+        rotation[of_chain] = superpose(ca[of_chain], moved_ca[of_chain], near.astype(np.float64)).rotation
+    carrier = np.maximum(np.searchsorted(rows, np.arange(native.num_residues), side="right") - 1, 0)
+    local = positions - ca[carrier][:, None]
+    return np.einsum("nij,naj->nai", rotation[carrier], local) + moved_ca[carrier][:, None]
+
+
+# Name -> method, in the order in which decoys take turns.
+METHODS: dict[str, Method] = {
+    "torsion": Method(torsion_noise, "degrees", 60.0, (0.2, 1.0)),
+    "modes": Method(mode_noise, "angstrom", 15.0, (0.4, 1.0)),
+    "shift": Method(fragment_shift, "angstrom", 15.0, (0.4, 1.0)),
+}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The command
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m data_prep.decoys", description="Synthetic decoys of a native structure, with their scores."
+    )
+    parser.add_argument("native", type=Path, help="a structure file (.pdb, .ent, .cif, also .gz)")
+    parser.add_argument("--out", type=Path, required=True, help=f"new folder for the PDB files and {TABLE}")
+    parser.add_argument("--count", type=int, default=100, help="decoys (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of all that is random (default %(default)s)")
+    parser.add_argument("--methods", default=",".join(METHODS), help="taken in turn (default %(default)s)")
+    parser.add_argument("--chains", help="author ids joined by '+'; all protein chains where absent")
+    args = parser.parse_args(argv)
+    try:
+        chains = args.chains.split("+") if args.chains else None
+        native = Protein.from_file(args.native, chains=chains)
+        written = write_decoys(native, args.out, args.count, args.seed, args.methods.split(","))
+    except (OSError, ValueError) as error:
+        print(f"data_prep.decoys: {error}", file=sys.stderr)
+        return 1
+    print(f"{written} synthetic decoys of {native.source} in {args.out}, scores in {args.out / TABLE}")
+    if native.ligands.num_molecules:
+        print(f"{native.ligands.num_molecules} ligands of the native are left out")
+    return 0
+
+
+def write_decoys(native: Protein, out: Path, count: int, seed: int, methods: Sequence[str]) -> int:
+    """Write decoys and their table into a new folder; returns how many.
+
+    Raises:
+      FileExistsError: the folder holds something.
+      ValueError: as `make_decoys`; also where a PDB file cannot hold the native.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"--out {out} is there and not an empty folder; choose another")
+    native.to_pdb()  # refuses what no PDB file can hold, before any work
+    broken = len(find_chain_breaks(native))
+    out.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for decoy in tqdm(make_decoys(native, count, seed, methods), total=count, unit=" decoys", disable=None):
+        write_text(out / decoy.name, decoy.to_pdb())
+        rows.append(decoy.row(broken))
+    with open(out / TABLE, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["file"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return len(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
