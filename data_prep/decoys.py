@@ -8,11 +8,11 @@ They are no predictions of any method, and every product says so: the TITLE and 
 * `torsion`: normal noise on phi and psi of every residue. The chain is rebuilt outward from its middle residue with all
   bond lengths and angles, omega and side-chain torsions as they were. phi of proline stays: its ring fixes it.
 * `modes`: a random combination of the slowest modes of an anisotropic network model (Atilgan et al. 2001: springs
-  between CA atoms within 15 Å), each with variance 1 / eigenvalue.
-* `shift`: stretches of 5 to 20 residues displaced, each in a random direction, falling off to its ends.
-
-The last two displace CA atoms; each residue goes along as a rigid body, turned as its neighbours in the chain turn. So
-the geometry inside a residue stays, and peptide bonds are strained; `broken_bonds` counts those that break.
+  between CA atoms within 15 Å), each with variance 1 / eigenvalue. Displacing whole residues along a mode would break
+  half of the peptide bonds at a GDT-TS of 0.6; so the mode is turned into the changes of phi and psi that come closest
+  to it, and the chain is rebuilt as above.
+* `shift`: stretches of 5 to 20 residues moved as rigid bodies, each shifted and turned in a random direction. They
+  break the chain at their ends: `broken_bonds` counts that.
 
 Decoy k depends on the native, the seed and k alone. A wanted GDT-TS is drawn evenly from the method's range, then the
 amplitude is found by bisection along the direction that was drawn. The scores are those of the coordinates as written.
@@ -45,9 +45,10 @@ TABLE = "decoys.csv"
 MIN_RESIDUES = 20
 NUM_MODES = 20
 MODE_CUTOFF = 15.0  # Å, Atilgan et al. 2001
+# Å²: what a squared change of torsion of 1 rad² costs beside a squared misfit, when a mode is turned into torsions.
+_TORSION_COST = 1.0
 FRAGMENT_LENGTHS = (5, 20)
-# Residues whose CA atoms say how a displaced residue turns: itself and so many on either side.
-_TURN_NEIGHBOURS = 2
+FRAGMENT_TURN = 5.0  # degrees for each Å of shift
 # Times that the amplitude is halved in on.
 _BISECTIONS = 7
 _MIN_CLASH_DISTANCE = 3.0  # Å between CA atoms that are no neighbours; cis-proline has 2.9 to its neighbour
@@ -221,8 +222,7 @@ def turn_torsions(native: Protein, turns: np.ndarray) -> np.ndarray:
       [N, 37, 3] float64 Å.
     """
     positions = native.atom_positions.astype(np.float64)
-    turns = np.where(native.atom_mask[:, [_N, _CA, _C]].all(axis=1)[:, None], turns, 0.0)
-    turns[native.residue_type == _PROLINE, 0] = 0.0
+    turns = np.where(_can_turn(native), turns, 0.0)
     about_phi = _rotations_about(positions[:, _N], positions[:, _CA], turns[:, 0])
     about_psi = _rotations_about(positions[:, _CA], positions[:, _C], turns[:, 1])
     moved = np.zeros_like(positions)
@@ -230,6 +230,12 @@ def turn_torsions(native: Protein, turns: np.ndarray) -> np.ndarray:
         rows = np.flatnonzero(native.chain_index == chain)
         moved[rows] = _turn_chain(positions[rows], about_phi[rows], about_psi[rows])
     return moved
+
+
+def _can_turn(native: Protein) -> np.ndarray:
+    """[N, 2] bool: phi and psi that may be turned."""
+    complete = native.atom_mask[:, [_N, _CA, _C]].all(axis=1)
+    return np.stack([complete & (native.residue_type != _PROLINE), complete], axis=1)
 
 
 def _turn_chain(positions: np.ndarray, about_phi: np.ndarray, about_psi: np.ndarray) -> np.ndarray:
@@ -264,23 +270,89 @@ def _rotations_about(start: np.ndarray, end: np.ndarray, angle: np.ndarray) -> n
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Displacements of whole residues
+# Network modes
 # ---------------------------------------------------------------------------------------------------------------------
 
 
 def mode_noise(native: Protein) -> Draw:
-    """Slow modes of a network model; the amplitude is the root mean square displacement of the CA atoms in Å."""
-    eigenvalues, modes = network_modes(native.atom_positions[native.atom_mask[:, _CA], _CA].astype(np.float64))
+    """Slow modes of a network model; the amplitude is the root mean square displacement of the CA atoms in Å.
+
+    That is the amplitude of the mode; what phi and psi can follow of it is less, and curved.
+    """
+    has_ca = native.atom_mask[:, _CA]
+    ca = native.atom_positions[has_ca, _CA].astype(np.float64)
+    eigenvalues, modes = network_modes(ca)
     if not len(eigenvalues):
         raise StructureError(f"{native.source}: no internal motion, its CA atoms are too far apart; leave out 'modes'")
+    turns_of_mode = turns_along(native, modes)
 
     def draw(generator: np.random.Generator) -> Deformation:
         coefficients = generator.standard_normal(len(eigenvalues)) / np.sqrt(eigenvalues)
-        direction = np.einsum("knd,k->nd", modes, coefficients)
-        direction /= np.sqrt((direction**2).sum(axis=1).mean())
-        return lambda amplitude: displace(native, amplitude * direction)
+        direction = np.einsum("k,knd->nd", coefficients, modes)
+        coefficients /= np.sqrt((direction**2).sum(axis=1).mean())
+        turns = np.einsum("k,kna->na", coefficients, turns_of_mode)
+        displacement = np.zeros((native.num_residues, 3))
+        displacement[has_ca] = np.einsum("k,knd->nd", coefficients, modes)
+        return lambda amplitude: _bend(native, amplitude * turns, amplitude * displacement)
 
     return draw
+
+
+def _bend(native: Protein, turns: np.ndarray, displacement: np.ndarray) -> np.ndarray:
+    """Turn torsions, then lay each chain as a rigid body where its CA atoms are displaced to (displacement [N, 3])."""
+    positions = turn_torsions(native, turns)
+    wanted = native.atom_positions[:, _CA].astype(np.float64) + displacement
+    for chain in range(len(native.chain_ids)):
+        rows = native.chain_index == chain
+        has_ca = rows & native.atom_mask[:, _CA]
+        if has_ca.any():
+            positions[rows] = superpose(positions[has_ca, _CA], wanted[has_ca]).apply(positions[rows])
+    return positions
+
+
+def turns_along(native: Protein, directions: np.ndarray) -> np.ndarray:
+    """The changes of phi and psi that move the CA atoms most nearly along given directions, chain by chain.
+
+    A ridge regression (`_TORSION_COST`) on the derivative of the CA positions by the torsions and by the motions of the
+    chain as a whole, of which only the torsions are kept.
+
+    Args:
+      native: N residues, n of them with a CA.
+      directions: [k, n, 3] Å.
+
+    Returns:
+      [k, N, 2] radians, of phi and psi.
+    """
+    turns = np.zeros((len(directions), native.num_residues, 2))
+    chain_of_ca = native.chain_index[native.atom_mask[:, _CA]]
+    for chain in range(len(native.chain_ids)):
+        of_chain = chain_of_ca == chain
+        rows = np.flatnonzero(native.chain_index == chain)
+        if of_chain.any():
+            derivative = _ca_derivative(native, rows)
+            wanted = directions[:, of_chain].reshape(len(directions), -1)
+            squares = derivative.T @ derivative + _TORSION_COST * np.eye(derivative.shape[1])
+            solution = np.linalg.solve(squares, derivative.T @ wanted.T)
+            turns[:, rows] = solution[: 2 * len(rows)].T.reshape(-1, len(rows), 2)
+    return turns
+
+
+def _ca_derivative(native: Protein, rows: np.ndarray) -> np.ndarray:
+    """[3 m, 2 r + 6]: how the m CA atoms of a chain's residues `rows` [r] move with its torsions, then as a whole."""
+    positions = native.atom_positions[rows].astype(np.float64)
+    places = np.flatnonzero(native.atom_mask[rows, _CA])
+    ca = positions[places, _CA]
+    start, end = positions[:, [_N, _CA]], positions[:, [_CA, _C]]  # [r, 2, 3]: of the axes of phi and psi
+    axis = (end - start) / np.maximum(np.linalg.norm(end - start, axis=-1, keepdims=True), 1e-3)
+    axis[~_can_turn(native)[rows]] = 0.0
+    # Counted from the first residue: a turn moves the CA atoms after its own residue.
+    motion = np.cross(axis, ca[:, None, None] - start)  # [m, r, 2, 3]
+    motion[places[:, None] <= np.arange(len(rows))] = 0.0
+    by_torsion = np.moveaxis(motion, -1, 1).reshape(3 * len(ca), -1)
+    by_turn = np.cross(np.eye(3), (ca - ca.mean(axis=0))[:, None])  # [m, 3 axes, 3]
+    by_shift = np.broadcast_to(np.eye(3), by_turn.shape)
+    as_a_whole = np.concatenate([by_turn, by_shift], axis=1)
+    return np.concatenate([by_torsion, np.moveaxis(as_a_whole, -1, 1).reshape(3 * len(ca), 6)], axis=1)
 
 
 def network_modes(ca: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -318,69 +390,57 @@ def network_modes(ca: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return eigenvalues[internal], vectors[:, internal].T.reshape(-1, num, 3)
 
 
+# ---------------------------------------------------------------------------------------------------------------------
+# Fragment shifts
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shift:
+    rows: np.ndarray  # [m] residues, consecutive ones of a chain
+    direction: np.ndarray  # [3] of length 1
+    axis: np.ndarray  # [3] of length 1
+
+
 def fragment_shift(native: Protein) -> Draw:
-    """Stretches of the chain displaced; the amplitude is the displacement of the middle of each in Å."""
-    chain = native.chain_index[native.atom_mask[:, _CA]]
+    """Stretches of the chain moved as rigid bodies; the amplitude is the shift of each in Å."""
 
     def draw(generator: np.random.Generator) -> Deformation:
-        direction = np.zeros((len(chain), 3))
-        wanted, displaced = generator.uniform(0.1, 1.0) * len(chain), 0
-        while displaced < wanted:
-            rows, fragment = _random_fragment(chain, generator)
-            direction[rows] += fragment
-            displaced += len(rows)
-        return lambda amplitude: displace(native, amplitude * direction)
+        shifts = []
+        wanted = generator.uniform(0.1, 1.0) * native.num_residues
+        while sum(len(shift.rows) for shift in shifts) < wanted:
+            shifts.append(_draw_shift(native.chain_index, generator))
+        return lambda amplitude: _apply_shifts(native, shifts, amplitude)
 
     return draw
 
 
-def _random_fragment(chain: np.ndarray, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Rows [m] of a stretch of one chain, and their displacement [m, 3]: of length 1 in the middle, 0 beyond the ends.
-
-    `chain` [n] is the chain of each residue; a stretch ends where its chain does.
-    """
-    start = generator.integers(len(chain))
-    rows = np.arange(start, start + generator.integers(*FRAGMENT_LENGTHS, endpoint=True))
-    falloff = np.sin(np.pi * (rows - start + 1) / (len(rows) + 1)) ** 2
-    direction = generator.standard_normal(3)
-    direction /= np.linalg.norm(direction)
-    end = np.searchsorted(chain, chain[start], side="right")  # chains are contiguous and rise
-    inside = rows < end
-    return rows[inside], falloff[inside, None] * direction
+def _draw_shift(chain_index: np.ndarray, generator: np.random.Generator) -> _Shift:
+    start = generator.integers(len(chain_index))
+    length = generator.integers(*FRAGMENT_LENGTHS, endpoint=True)
+    end = np.searchsorted(chain_index, chain_index[start], side="right")  # of the chain; chains are contiguous and rise
+    direction, axis = generator.standard_normal((2, 3))
+    return _Shift(
+        np.arange(start, min(start + length, end)), direction / np.linalg.norm(direction), axis / np.linalg.norm(axis)
+    )
 
 
-def displace(native: Protein, displacements: np.ndarray) -> np.ndarray:
-    """Move residues as rigid bodies so that their CA atoms are displaced.
-
-    A residue turns as the CA atoms of its surroundings in the chain do (two on either side, superposed). One without
-    CA goes with the residue before it in the array that has one, or the first that has.
-
-    Args:
-      native: N residues, n of them with a CA.
-      displacements: [n, 3] Å.
-
-    Returns:
-      [N, 37, 3] float64 Å.
-    """
+def _apply_shifts(native: Protein, shifts: Sequence[_Shift], amplitude: float) -> np.ndarray:
     positions = native.atom_positions.astype(np.float64)
-    rows = np.flatnonzero(native.atom_mask[:, _CA])
-    ca = positions[rows, _CA]
-    moved_ca = ca + displacements
-    rotation = np.empty((len(rows), 3, 3))
-    for chain in np.unique(native.chain_index[rows]):
-        of_chain = np.flatnonzero(native.chain_index[rows] == chain)
-        near = np.abs(of_chain[:, None] - of_chain) <= _TURN_NEIGHBOURS
-        rotation[of_chain] = superpose(ca[of_chain], moved_ca[of_chain], near.astype(np.float64)).rotation
-    carrier = np.maximum(np.searchsorted(rows, np.arange(native.num_residues), side="right") - 1, 0)
-    local = positions - ca[carrier][:, None]
-    return np.einsum("nij,naj->nai", rotation[carrier], local) + moved_ca[carrier][:, None]
+    for shift in shifts:
+        centre = positions[shift.rows][native.atom_mask[shift.rows]].reshape(-1, 3)
+        if len(centre):  # else nothing of it is resolved
+            centre = centre.mean(axis=0)
+            turn = Rotation.from_rotvec(np.deg2rad(FRAGMENT_TURN * amplitude) * shift.axis).as_matrix()
+            positions[shift.rows] = (positions[shift.rows] - centre) @ turn.T + centre + amplitude * shift.direction
+    return positions
 
 
 # Name -> method, in the order in which decoys take turns.
 METHODS: dict[str, Method] = {
     "torsion": Method(torsion_noise, "degrees", 60.0, (0.2, 1.0)),
-    "modes": Method(mode_noise, "angstrom", 15.0, (0.4, 1.0)),
-    "shift": Method(fragment_shift, "angstrom", 15.0, (0.4, 1.0)),
+    "modes": Method(mode_noise, "angstrom", 30.0, (0.2, 1.0)),
+    "shift": Method(fragment_shift, "angstrom", 15.0, (0.2, 1.0)),
 }
 
 
