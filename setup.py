@@ -47,7 +47,7 @@ setup(
         # tensorboardX only to read back the event files that we write.
         "test": ["hypothesis>=6.120", "pytest>=8.3", "pytest-xdist>=3.6", "ruff>=0.14", "tensorboardX>=2.6"],
         # Independent implementations that parity tests compare with; gigabytes on some machines.
-        "parity": ["fair-esm>=2.0", "huggingface_hub>=1.0", "torch>=2.6", "transformers>=4.50"],
+        "parity": ["fair-esm>=2.0", "huggingface_hub>=1.0", "tmtools>=0.3", "torch>=2.6", "transformers>=4.50"],
         "cuda": ["jax[cuda13]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],
     },

@@ -143,11 +143,11 @@ def _index_of(protein: Protein, chain: str) -> int:
 def _related_pairings(model: Protein, native: Protein) -> list[_Pairing]:
     """Chains of one id first, then the best assignment of what is left over."""
     pairings = []
-    for chain in set(native.chain_ids) & set(model.chain_ids):
+    for index, chain in enumerate(native.chain_ids):
         if native.chain_ids.count(chain) == model.chain_ids.count(chain) == 1:
-            indices = native.chain_ids.index(chain), model.chain_ids.index(chain)
-            pairings.append(_pair_chains(model, native, *indices))
-    pairings = [pairing for pairing in pairings if pairing is not None]
+            pairing = _pair_chains(model, native, index, model.chain_ids.index(chain))
+            if pairing is not None:
+                pairings.append(pairing)
     used_native = {pairing.native_chain for pairing in pairings}
     used_model = {pairing.model_chain for pairing in pairings}
     candidates = {}
