@@ -8,9 +8,9 @@ They are no predictions of any method, and every product says so: the TITLE and 
 * `torsion`: normal noise on phi and psi of every residue. The chain is rebuilt outward from its middle residue with all
   bond lengths and angles, omega and side-chain torsions as they were. phi of proline stays: its ring fixes it.
 * `modes`: a random combination of the slowest modes of an anisotropic network model (Atilgan et al. 2001: springs
-  between CA atoms within 15 Å), each with variance 1 / eigenvalue. Displacing whole residues along a mode would break
-  half of the peptide bonds at a GDT-TS of 0.6; so the mode is turned into the changes of phi and psi that come closest
-  to it, and the chain is rebuilt as above.
+  between CA atoms within 15 Å), each with variance 1 / eigenvalue. The modes are those of phi and psi, and the chain is
+  rebuilt as above: displacing whole residues along modes of the CA atoms breaks half of the peptide bonds at a GDT-TS
+  of 0.6.
 * `shift`: stretches of 5 to 20 residues moved as rigid bodies, each shifted and turned in a random direction. They
   break the chain at their ends: `broken_bonds` counts that.
 
@@ -27,8 +27,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import coo_array, csgraph, eye_array
-from scipy.sparse.linalg import eigsh
+from scipy.linalg import eigh
+from scipy.sparse import coo_array, csc_array, csgraph
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
@@ -45,10 +45,17 @@ TABLE = "decoys.csv"
 MIN_RESIDUES = 20
 NUM_MODES = 20
 MODE_CUTOFF = 15.0  # Å, Atilgan et al. 2001
-# Å²: what a squared change of torsion of 1 rad² costs beside a squared misfit, when a mode is turned into torsions.
-_TORSION_COST = 1.0
+# Å² per rad², beside network springs of strength 1; and the least squared displacement of a torsion, to divide by.
+_TORSION_SPRING = 1.0
+_TORSION_INERTIA = 1e-6
+_ZERO_MODE = 1e-6
+# Å² per rad²: what a squared turn costs beside a squared misfit when torsions follow a displacement.
+_TURN_COST = 1.0
+_FOLLOW_STEPS = 6
 FRAGMENT_LENGTHS = (5, 20)
 FRAGMENT_TURN = 5.0  # degrees for each Å of shift
+# Residues in stretches, of those of the native; stretches may overlap.
+_SHIFTED_SHARE = (0.3, 1.2)
 # Times that the amplitude is halved in on.
 _BISECTIONS = 7
 _MIN_CLASH_DISTANCE = 3.0  # Å between CA atoms that are no neighbours; cis-proline has 2.9 to its neighbour
@@ -277,93 +284,90 @@ def _rotations_about(start: np.ndarray, end: np.ndarray, angle: np.ndarray) -> n
 def mode_noise(native: Protein) -> Draw:
     """Slow modes of a network model; the amplitude is the root mean square displacement of the CA atoms in Å.
 
-    That is the amplitude of the mode; what phi and psi can follow of it is less, and curved.
+    That is the displacement that is asked for; bond lengths and angles let phi and psi follow it nearly.
     """
-    has_ca = native.atom_mask[:, _CA]
-    ca = native.atom_positions[has_ca, _CA].astype(np.float64)
-    eigenvalues, modes = network_modes(ca)
+    eigenvalues, modes = torsion_modes(native)
     if not len(eigenvalues):
         raise StructureError(f"{native.source}: no internal motion, its CA atoms are too far apart; leave out 'modes'")
-    turns_of_mode = turns_along(native, modes)
 
     def draw(generator: np.random.Generator) -> Deformation:
         coefficients = generator.standard_normal(len(eigenvalues)) / np.sqrt(eigenvalues)
         direction = np.einsum("k,knd->nd", coefficients, modes)
-        coefficients /= np.sqrt((direction**2).sum(axis=1).mean())
-        turns = np.einsum("k,kna->na", coefficients, turns_of_mode)
-        displacement = np.zeros((native.num_residues, 3))
-        displacement[has_ca] = np.einsum("k,knd->nd", coefficients, modes)
-        return lambda amplitude: _bend(native, amplitude * turns, amplitude * displacement)
+        direction /= np.sqrt((direction**2).sum(axis=1).mean())
+        return lambda amplitude: follow(native, amplitude * direction)
 
     return draw
 
 
-def _bend(native: Protein, turns: np.ndarray, displacement: np.ndarray) -> np.ndarray:
-    """Turn torsions, then lay each chain as a rigid body where its CA atoms are displaced to (displacement [N, 3])."""
-    positions = turn_torsions(native, turns)
-    wanted = native.atom_positions[:, _CA].astype(np.float64) + displacement
-    for chain in range(len(native.chain_ids)):
-        rows = native.chain_index == chain
-        has_ca = rows & native.atom_mask[:, _CA]
-        if has_ca.any():
-            positions[rows] = superpose(positions[has_ca, _CA], wanted[has_ca]).apply(positions[rows])
-    return positions
+def follow(native: Protein, displacement: np.ndarray) -> np.ndarray:
+    """Turn phi and psi so that the CA atoms go where they are displaced to, as nearly as bonds and angles allow.
 
-
-def turns_along(native: Protein, directions: np.ndarray) -> np.ndarray:
-    """The changes of phi and psi that move the CA atoms most nearly along given directions, chain by chain.
-
-    A ridge regression (`_TORSION_COST`) on the derivative of the CA positions by the torsions and by the motions of the
-    chain as a whole, of which only the torsions are kept.
+    In `_FOLLOW_STEPS` equal steps, each a damped least-squares fit of the turns to what is left of the way.
 
     Args:
       native: N residues, n of them with a CA.
-      directions: [k, n, 3] Å.
+      displacement: [n, 3] Å.
 
     Returns:
-      [k, N, 2] radians, of phi and psi.
+      [N, 37, 3] float64 Å.
     """
-    turns = np.zeros((len(directions), native.num_residues, 2))
-    chain_of_ca = native.chain_index[native.atom_mask[:, _CA]]
+    has_ca = native.atom_mask[:, _CA]
+    start = native.atom_positions[has_ca, _CA].astype(np.float64)
+    positions = native.atom_positions.astype(np.float64)
+    turns = np.zeros((native.num_residues, 2))
+    for step in range(1, _FOLLOW_STEPS + 1):
+        target = start + displacement * step / _FOLLOW_STEPS
+        derivative = _ca_derivative(native, positions)
+        squares = derivative.T @ derivative + _TURN_COST * np.eye(derivative.shape[1])
+        change = np.linalg.solve(squares, derivative.T @ (target - positions[has_ca, _CA]).ravel())
+        turns += change[: turns.size].reshape(turns.shape)
+        positions = _lay_chains(native, turn_torsions(native, turns), target)
+    return positions
+
+
+def _lay_chains(native: Protein, positions: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Positions [N, 37, 3] with each chain superposed, as a rigid body, on where its CA atoms should be [n, 3]."""
+    laid = positions.copy()
+    has_ca = native.atom_mask[:, _CA]
     for chain in range(len(native.chain_ids)):
-        of_chain = chain_of_ca == chain
-        rows = np.flatnonzero(native.chain_index == chain)
-        if of_chain.any():
-            derivative = _ca_derivative(native, rows)
-            wanted = directions[:, of_chain].reshape(len(directions), -1)
-            squares = derivative.T @ derivative + _TORSION_COST * np.eye(derivative.shape[1])
-            solution = np.linalg.solve(squares, derivative.T @ wanted.T)
-            turns[:, rows] = solution[: 2 * len(rows)].T.reshape(-1, len(rows), 2)
-    return turns
+        mine = native.chain_index == chain
+        of_target = mine[has_ca]
+        if of_target.any():
+            laid[mine] = superpose(positions[mine & has_ca, _CA], target[of_target]).apply(positions[mine])
+    return laid
 
 
-def _ca_derivative(native: Protein, rows: np.ndarray) -> np.ndarray:
-    """[3 m, 2 r + 6]: how the m CA atoms of a chain's residues `rows` [r] move with its torsions, then as a whole."""
-    positions = native.atom_positions[rows].astype(np.float64)
-    places = np.flatnonzero(native.atom_mask[rows, _CA])
-    ca = positions[places, _CA]
-    start, end = positions[:, [_N, _CA]], positions[:, [_CA, _C]]  # [r, 2, 3]: of the axes of phi and psi
-    axis = (end - start) / np.maximum(np.linalg.norm(end - start, axis=-1, keepdims=True), 1e-3)
-    axis[~_can_turn(native)[rows]] = 0.0
-    # Counted from the first residue: a turn moves the CA atoms after its own residue.
-    motion = np.cross(axis, ca[:, None, None] - start)  # [m, r, 2, 3]
-    motion[places[:, None] <= np.arange(len(rows))] = 0.0
-    by_torsion = np.moveaxis(motion, -1, 1).reshape(3 * len(ca), -1)
-    by_turn = np.cross(np.eye(3), (ca - ca.mean(axis=0))[:, None])  # [m, 3 axes, 3]
-    by_shift = np.broadcast_to(np.eye(3), by_turn.shape)
-    as_a_whole = np.concatenate([by_turn, by_shift], axis=1)
-    return np.concatenate([by_torsion, np.moveaxis(as_a_whole, -1, 1).reshape(3 * len(ca), 6)], axis=1)
+def torsion_modes(native: Protein) -> tuple[np.ndarray, np.ndarray]:
+    """The slowest internal modes of an anisotropic network model in which only phi, psi and whole chains move.
 
-
-def network_modes(ca: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The slowest internal modes of an anisotropic network model (Atilgan et al. 2001, equations 5-9).
-
-    Args:
-      ca: [n, 3] Å.
+    With the Hessian H of the network, and the derivative J of the CA positions by phi, psi and the motions of each
+    chain as a whole, the modes v solve (J' H J + k) v = w J' J v: those of Atilgan et al. (2001) held to fixed bond
+    lengths and angles (Noguti and Go 1983; Levitt, Sander and Stern 1985). k is a weak spring at each torsion: without
+    it, turning a peptide plane about its CA atoms, which displaces none of them, would cost nothing.
 
     Returns:
-      eigenvalues [k] in units of the spring constant, rising, k about `NUM_MODES`; modes [k, n, 3], each of norm 1.
+      eigenvalues [k] in units of the spring constant, rising; displacements [k, n, 3] of the n CA atoms, orthonormal.
       Motions of the whole, and of parts that no spring joins, against each other are left out.
+    """
+    ca = native.atom_positions[native.atom_mask[:, _CA], _CA].astype(np.float64)
+    hessian, num_parts = network_hessian(ca)
+    derivative = _ca_derivative(native, native.atom_positions.astype(np.float64))
+    is_torsion = np.arange(derivative.shape[1]) < 2 * native.num_residues
+    moves = np.linalg.norm(derivative, axis=0) > 0  # not phi of proline, or psi of the last residue
+    derivative, is_torsion = derivative[:, moves], is_torsion[moves]
+    stiffness = derivative.T @ (hessian @ derivative) + np.diag(_TORSION_SPRING * is_torsion)
+    inertia = derivative.T @ derivative + _TORSION_INERTIA * np.eye(len(stiffness))
+    last = min(6 * num_parts + NUM_MODES, len(stiffness)) - 1
+    eigenvalues, vectors = eigh(stiffness, inertia, subset_by_index=[0, last])
+    internal = eigenvalues > _ZERO_MODE
+    return eigenvalues[internal], (derivative @ vectors[:, internal]).T.reshape(-1, len(ca), 3)
+
+
+def network_hessian(ca: np.ndarray) -> tuple[csc_array, int]:
+    """Springs of strength 1 between CA atoms [n, 3] Å within `MODE_CUTOFF` (Atilgan et al. 2001, equations 5-9).
+
+    Returns:
+      [3 n, 3 n], sparse; and the number of parts that no spring joins.
     """
     num = len(ca)
     first, second = cKDTree(ca).query_pairs(MODE_CUTOFF, output_type="ndarray").T
@@ -378,16 +382,34 @@ def network_modes(ca: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     columns = np.broadcast_to((3 * column[:, None] + axes)[:, None, :], blocks.shape)
     hessian = coo_array((blocks.ravel(), (rows.ravel(), columns.ravel())), shape=(3 * num, 3 * num)).tocsc()
     joined = coo_array((np.ones(len(first)), (first, second)), shape=(num, num))
-    num_parts = csgraph.connected_components(joined, directed=False, return_labels=False)
-    wanted = min(6 * num_parts + NUM_MODES, 3 * num - 2)
-    # Shifted below 0, where the matrix is singular; a fixed start gives the same modes each time.
-    eigenvalues, vectors = eigsh(
-        hessian + 1e-3 * eye_array(3 * num, format="csc"), k=wanted, sigma=0.0, v0=np.ones(3 * num)
-    )
-    eigenvalues = eigenvalues - 1e-3
-    internal = np.flatnonzero(eigenvalues > 1e-6)
-    internal = internal[np.argsort(eigenvalues[internal])]
-    return eigenvalues[internal], vectors[:, internal].T.reshape(-1, num, 3)
+    return hessian, csgraph.connected_components(joined, directed=False, return_labels=False)
+
+
+def _ca_derivative(native: Protein, positions: np.ndarray) -> np.ndarray:
+    """How the n CA atoms at `positions` [N, 37, 3] move: [3 n, 2 N + 6 chains].
+
+    The columns are phi and psi of each residue, then turns and shifts of each chain as a whole. Torsions are counted
+    from the first residue of a chain: a turn moves the CA atoms of the chain after its own residue.
+    """
+    chains, num = native.chain_index, native.num_residues
+    places = np.flatnonzero(native.atom_mask[:, _CA])
+    ca = positions[places, _CA]
+    start, end = positions[:, [_N, _CA]], positions[:, [_CA, _C]]  # [N, 2, 3]: of the axes of phi and psi
+    length = np.linalg.norm(end - start, axis=-1, keepdims=True)
+    turnable = _can_turn(native)[..., None] & (length > 0)
+    axis = np.where(turnable, (end - start) / np.where(turnable, length, 1.0), 0.0)
+    derivative = np.zeros((len(ca), 3, 2 * num + 6 * len(native.chain_ids)))
+    for chain in range(len(native.chain_ids)):
+        mine, rows = np.flatnonzero(chains[places] == chain), np.flatnonzero(chains == chain)
+        if len(mine):
+            motion = np.cross(axis[rows], ca[mine, None, None] - start[rows])  # [m, r, 2, 3]
+            motion[places[mine, None] <= rows] = 0.0
+            turned = np.cross(np.eye(3), (ca[mine] - ca[mine].mean(axis=0))[:, None])  # [m, axis, 3]
+            shifted = np.broadcast_to(np.eye(3), turned.shape)
+            motions = np.concatenate([motion.reshape(len(mine), -1, 3), turned, shifted], axis=1)
+            columns = [*(2 * rows[:, None] + [0, 1]).ravel(), *(2 * num + 6 * chain + np.arange(6))]
+            derivative[np.ix_(mine, range(3), columns)] = np.moveaxis(motions, -1, 1)
+    return derivative.reshape(3 * len(ca), -1)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -407,7 +429,7 @@ def fragment_shift(native: Protein) -> Draw:
 
     def draw(generator: np.random.Generator) -> Deformation:
         shifts = []
-        wanted = generator.uniform(0.1, 1.0) * native.num_residues
+        wanted = generator.uniform(*_SHIFTED_SHARE) * native.num_residues
         while sum(len(shift.rows) for shift in shifts) < wanted:
             shifts.append(_draw_shift(native.chain_index, generator))
         return lambda amplitude: _apply_shifts(native, shifts, amplitude)
@@ -440,7 +462,7 @@ def _apply_shifts(native: Protein, shifts: Sequence[_Shift], amplitude: float) -
 METHODS: dict[str, Method] = {
     "torsion": Method(torsion_noise, "degrees", 60.0, (0.2, 1.0)),
     "modes": Method(mode_noise, "angstrom", 30.0, (0.2, 1.0)),
-    "shift": Method(fragment_shift, "angstrom", 15.0, (0.2, 1.0)),
+    "shift": Method(fragment_shift, "angstrom", 15.0, (0.35, 1.0)),
 }
 
 
