@@ -197,13 +197,28 @@ def keep_config(config: ExperimentConfig, workdir: Path, *, first_host: bool) ->
     return values
 
 
+def read_config(workdir: str | Path) -> dict[str, Any]:
+    """`WORKDIR/config.json` as it stands.
+
+    Raises:
+      ConfigError: no run there, or the file is no JSON object.
+    """
+    path = Path(workdir) / CONFIG_FILE
+    if not path.is_file():
+        raise ConfigError(f"{workdir} holds no run: {CONFIG_FILE} is missing; give the --workdir of a training run")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # also where it is not UTF-8
+        raise ConfigError(f"{path} is not JSON ({error}); copy it again from the run") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no config but {type(values).__name__}; copy it again from the run")
+    return values
+
+
 def load_config(workdir: str | Path) -> ExperimentConfig:
     """The config of the run in `workdir`.
 
     Raises:
       ConfigError: no run there, or a config that this version cannot read.
     """
-    path = Path(workdir) / CONFIG_FILE
-    if not path.is_file():
-        raise ConfigError(f"{workdir} holds no run: {CONFIG_FILE} is missing; give the --workdir of a training run")
-    return experiment_config(json.loads(path.read_text(encoding="utf-8")))
+    return experiment_config(read_config(workdir))

@@ -16,7 +16,8 @@ import numpy as np
 
 from bihf_jax.configuration import ConfigError
 from bihf_jax.data.batch import ProteinBatch
-from bihf_jax.data.pipeline import Host, Records, example_batch, training_batches
+from bihf_jax.data.grid import example_batch
+from bihf_jax.data.pipeline import Host, Records, training_batches
 from bihf_jax.data.plan import GridShape, fill, make_plan
 from bihf_jax.data.records import RecordSet
 from bihf_jax.data.shuffled import ShuffledLabels

@@ -15,7 +15,8 @@ from typing import Any
 import jax
 
 from bihf_jax.configuration import ConfigError
-from bihf_jax.data.pipeline import Host, example_batch, training_batches
+from bihf_jax.data.grid import example_batch
+from bihf_jax.data.pipeline import Host, training_batches
 from bihf_jax.data.records import RecordSet
 from bihf_jax.training import step as step_lib
 from bihf_jax.training.config import experiment_config

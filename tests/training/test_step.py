@@ -7,8 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from bihf_jax.data.grid import make_grid, split_over_devices
-from bihf_jax.data.pipeline import example_batch
+from bihf_jax.data.grid import example_batch, make_grid, split_over_devices
 from bihf_jax.training import step as step_lib
 from bihf_jax.training.config import experiment_config
 from bihf_jax.training.optimizer import make_optimizer
