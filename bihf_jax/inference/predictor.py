@@ -54,7 +54,7 @@ class _Ready:
 
 
 class Predictor:
-    """A trained model that takes structures and gives predictions and embeddings, the same for a protein in any company.
+    """A trained model that takes structures and gives predictions and embeddings, the same in any company.
 
     Proteins are packed into rows of a few lengths, so that a folder of any lengths compiles few programs: one for rows
     as long as in training, one for each doubling of that which a longer protein needs, and shorter ones for what fits
@@ -207,7 +207,12 @@ class Predictor:
     def _program(self, *key: Any, outputs: Outputs) -> step_lib.CompiledStep:
         """The program (params, batch) -> outputs; made once for a key, compiled once for a shape of the grid."""
         if key not in self._programs:
-            self._programs[key] = step_lib.CompiledStep(lambda params, batch: outputs(*self._apply(params, batch), batch))
+
+
+            def step(params: Any, batch: ProteinBatch) -> dict[str, jax.Array]:
+                return outputs(*self._apply(params, batch), batch)
+
+            self._programs[key] = step_lib.CompiledStep(step)
         return self._programs[key]
 
     def _apply(self, params: Any, batch: ProteinBatch) -> tuple[jax.Array, EncoderOutput]:
@@ -267,8 +272,8 @@ class Predictor:
         slots = protein.num_residues + 2 * len(protein.chain_ids)
         if slots > self.max_slots:
             raise ProteinTooLongError(
-                f"{protein.source}: {protein.num_residues:,} residues in {len(protein.chain_ids)} chains need {slots:,} "
-                f"slots; at most {self.max_slots:,} are taken. Choose chains, or raise max_slots if memory allows"
+                f"{protein.source}: {protein.num_residues:,} residues in {len(protein.chain_ids)} chains need "
+                f"{slots:,} slots; at most {self.max_slots:,} are taken. Choose chains, or raise max_slots if memory allows"
             )
         return _Ready(protein, make_example(protein, id=protein.source, group=protein.source))
 

@@ -164,7 +164,7 @@ class Checkpoints:
             return step, manager.restore(step, args=part)["state"]["params"]
 
     def about(self, *, which: str = "best") -> dict[str, Any]:
-        """What the best or last checkpoint says of itself: "bihf_jax" (the version), "alphabet", "config", "best_score".
+        """What the best or last checkpoint says of itself: "bihf_jax" (version), "alphabet", "config", "best_score".
 
         Raises:
           CheckpointError: no such checkpoint, or one that is damaged.
@@ -216,8 +216,8 @@ def _readable(folder: Path) -> Iterator[None]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(
-            f"checkpoint {folder} cannot be read: {type(error).__name__}: {reason}; a file of it is missing or damaged: "
-            "copy the run again, whole"
+            f"checkpoint {folder} cannot be read: {type(error).__name__}: {reason}; a file of it is missing or "
+            "damaged: copy the run again, whole"
         ) from error
 
 
