@@ -14,8 +14,8 @@ __all__ = ["__version__", "load"]
 def load(path: str | Path, **settings: typing.Any) -> "Predictor":
     """A trained model from the folder of its run, ready for new structures: `Predictor.load`, which has the settings.
 
-        model = bihf_jax.load("runs/quickstart/model")
-        model.predict("1abc.cif.gz")
+    model = bihf_jax.load("runs/quickstart/model")
+    model.predict("1abc.cif.gz")
     """
     # Imported here, so that `import bihf_jax` stays light: it loads JAX and all that stands on it.
     from bihf_jax.inference import Predictor

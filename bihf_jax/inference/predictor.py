@@ -208,7 +208,6 @@ class Predictor:
         """The program (params, batch) -> outputs; made once for a key, compiled once for a shape of the grid."""
         if key not in self._programs:
 
-
             def step(params: Any, batch: ProteinBatch) -> dict[str, jax.Array]:
                 return outputs(*self._apply(params, batch), batch)
 

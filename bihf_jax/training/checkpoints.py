@@ -19,7 +19,6 @@ from bihf_jax.data import alphabet
 from bihf_jax.training.step import TrainState
 from bihf_jax.version import __version__
 
-
 # The parts of a checkpoint, each a folder.
 _PARTS = {"last": ("state", "progress", "about"), "best": ("params", "about")}
 
