@@ -105,15 +105,13 @@ def embed_files(
       ValueError: the model has no such features.
     """
     run = {**_made_by(predictor), "of": of, "stage": stage}
-    results = predictor.embed_many([], of=of, stage=stage)  # its checks come before the file is touched
+    predictor.check_features(of, stage)
     file = EmbeddingFile(output, run, overwrite=overwrite)
     waiting = [target for target in targets if target.name not in file]
     results = predictor.embed_many((target.read for target in waiting), of=of, stage=stage, on_error="return")
 
     def outcomes() -> Iterator[Outcome]:
-        for target in targets:
-            if target.name in file:
-                yield Outcome(target, "kept")
+        yield from (Outcome(target, "kept") for target in targets if target not in waiting)
         for target, result in zip(waiting, results, strict=True):
             if isinstance(result, Exception):
                 yield Outcome(target, "failed", _text(result))
@@ -167,8 +165,8 @@ def _finished(targets: Sequence[Target], output: Path, run: Mapping[str, Any]) -
     for name, about in found.items():
         if changes := [f"{key} was {old!r}, is {new!r}" for key, old, new in differences(about["run"], run)]:
             raise InputError(
-                f"{output} holds predictions that were made in another way ({name}: {'; '.join(changes)}); give another "
-                "--output, or --overwrite"
+                f"{output} holds predictions that were made in another way ({name}: {'; '.join(changes)}); give "
+                "another --output, or --overwrite"
             )
     return found
 

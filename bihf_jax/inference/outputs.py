@@ -115,9 +115,14 @@ def _about(prediction: Prediction) -> dict[str, Any]:
     }
 
 
+def _script_heading(prediction: Prediction, structure: str) -> str:
+    low, high = prediction.colour_range
+    return f"# {prediction.score_name}, in the B-factor column of {structure}: white {low:.4g} to red {high:.4g}."
+
+
 def _chimerax_script(prediction: Prediction, structure: str) -> str:
     low, high = prediction.colour_range
-    return f"""# {prediction.score_name}, in the B-factor column of {structure}: white {low:.4g}, red {high:.4g} and above.
+    return f"""{_script_heading(prediction, structure)}
 # For a new session of ChimeraX, in which the structure becomes model #1.
 open {structure}
 hide atoms
@@ -129,7 +134,7 @@ color byattribute bfactor #1 & protein palette white:orange:red range {low:.6g},
 
 def _pymol_script(prediction: Prediction, structure: str) -> str:
     low, high = prediction.colour_range
-    return f"""# {prediction.score_name}, in the B-factor column of {structure}: white {low:.4g}, red {high:.4g} and above.
+    return f"""{_script_heading(prediction, structure)}
 # Run it in the folder of this file.
 load {structure}, scored
 hide everything, scored

@@ -181,8 +181,7 @@ class Predictor:
         on_error: OnError = "raise",
     ) -> Iterator[Embedding | Exception]:
         """The features of structures, packed together; in their order, see `predict_many` and `embed`."""
-        if ("features", of, stage) not in self._programs:
-            self._check_features(of, stage)
+        self.check_features(of, stage)
 
         def outputs(logits: jax.Array, encoded: EncoderOutput, batch: ProteinBatch) -> dict[str, jax.Array]:
             return {"features": choose_features(encoded, of, stage).astype(jnp.float32)}
@@ -193,6 +192,14 @@ class Predictor:
             return Embedding(ready.protein, of, stage, np.where(mask[:, None], features, 0), mask)
 
         return self._results(structures, self._program("features", of, stage, outputs=outputs), finish, on_error)
+
+    def check_features(self, of: str, stage: int | None) -> None:
+        """Raises ValueError where the model has no such features, see `embed`; lists those that it has."""
+        if ("features", of, stage) in self._programs:
+            return
+        params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self._params)
+        batch = example_batch(self.config.data.grid_shape())
+        choose_features(jax.eval_shape(self._apply, params, batch)[1], of, stage)
 
     # -----------------------------------------------------------------------------------------------------------------
     # Programs
@@ -216,12 +223,6 @@ class Predictor:
 
     def _apply(self, params: Any, batch: ProteinBatch) -> tuple[jax.Array, EncoderOutput]:
         return self._model.apply({"params": params}, batch, None, method="logits_and_features")
-
-    def _check_features(self, of: str, stage: int | None) -> None:
-        """ValueError where the model has no such features; before any structure is read."""
-        params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self._params)
-        batch = example_batch(self.config.data.grid_shape())
-        choose_features(jax.eval_shape(self._apply, params, batch)[1], of, stage)
 
     # -----------------------------------------------------------------------------------------------------------------
     # Structures -> batches -> results
@@ -272,7 +273,8 @@ class Predictor:
         if slots > self.max_slots:
             raise ProteinTooLongError(
                 f"{protein.source}: {protein.num_residues:,} residues in {len(protein.chain_ids)} chains need "
-                f"{slots:,} slots; at most {self.max_slots:,} are taken. Choose chains, or raise max_slots if memory allows"
+                f"{slots:,} slots; at most {self.max_slots:,} are taken. Choose chains, or raise max_slots if there "
+                "is memory for it"
             )
         return _Ready(protein, make_example(protein, id=protein.source, group=protein.source))
 

@@ -1,0 +1,47 @@
+"""Embeds structures with a trained model: `python -m experiments.embed --checkpoint=RUN --input=INPUT --output=OUT.h5`.
+
+INPUT is as in `experiments.predict`. OUT.h5 or OUT.npz holds an entry for each structure: its features for each
+residue, their mean, and which residues they are (`bihf_jax.inference.embedding_file`). The same command goes on where it
+was stopped, and adds what is new in INPUT. `--map=PNG` draws all entries as a map.
+
+Exit status: 0 all are done, 1 nothing was begun, 2 some failed.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from absl import app, flags
+
+from bihf_jax.inference import folder, pictures
+from bihf_jax.inference.embedding_file import read_embeddings
+from experiments import inference, logs
+
+_OUTPUT = flags.DEFINE_string("output", None, "File for the embeddings, .h5 or .npz", required=True)
+_OF = flags.DEFINE_enum("of", "fused", ["fused", "sequence", "structure"], "Which side, or both fused")
+_STAGE = flags.DEFINE_integer("stage", None, "At the end of this stage, from 1; otherwise what the encoder returns")
+_MAP = flags.DEFINE_string("map", None, "PNG of the first two principal components of the pooled embeddings")
+
+
+def main(argv: list[str]) -> int:
+    """Parses flags and embeds."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    return inference.run(_embed)
+
+
+def _embed() -> int:
+    targets, predictor = inference.find_targets(), inference.load_predictor()
+    output = Path(_OUTPUT.value)
+    begun = folder.embed_files(
+        predictor, targets.targets, output, of=_OF.value, stage=_STAGE.value, overwrite=inference.OVERWRITE.value
+    )
+    outcomes = inference.follow(begun, targets)
+    if _MAP.value:
+        names, pooled = zip(*((name, entry["pooled"]) for name, entry in read_embeddings(output)), strict=True)
+        pictures.plot_map(names, np.stack(pooled), _MAP.value, title=f"{len(names)} proteins, {_OF.value} features")
+    return inference.conclude(outcomes, output)
+
+
+if __name__ == "__main__":
+    logs.show_progress()
+    app.run(main)
