@@ -46,8 +46,10 @@ setup(
         # Writing records through TensorFlow Datasets needs TensorFlow; reading them does not.
         "prep": ["tensorflow-datasets>=4.9.9", "tensorflow-cpu>=2.21", "importlib_resources>=6.4"],
         # tensorboardX only to read back the event files that we write.
-        "test": ["h5py>=3.11", "hypothesis>=6.120", "pytest>=8.3", "pytest-xdist>=3.6", "ruff>=0.14"]
-        + ["tensorboardX>=2.6"],
+        "test": [
+            *("h5py>=3.11", "hypothesis>=6.120", "pytest>=8.3", "pytest-xdist>=3.6", "ruff>=0.14"),
+            "tensorboardX>=2.6",
+        ],
         # Independent implementations that parity tests compare with; gigabytes on some machines.
         "parity": ["fair-esm>=2.0", "huggingface_hub>=1.0", "torch>=2.6", "transformers>=4.50"],
         "cuda": ["jax[cuda13]>=0.10"],

@@ -9,8 +9,12 @@ from absl import flags
 from tqdm import tqdm
 
 import bihf_jax
+from bihf_jax.configuration import ConfigError
 from bihf_jax.inference import Predictor, inputs
+from bihf_jax.inference.embedding import MissingFeaturesError
+from bihf_jax.inference.embedding_file import EmbeddingFileError
 from bihf_jax.inference.folder import Outcome
+from bihf_jax.inference.inputs import InputError
 from bihf_jax.inference.predictor import MAX_SLOTS
 from bihf_jax.training.checkpoints import CheckpointError
 
@@ -30,7 +34,7 @@ def run(work: Callable[[], int]) -> int:
     """The exit status of `work`; 1 with the message where what it was given cannot be used."""
     try:
         return work()
-    except (ValueError, CheckpointError, OSError) as error:  # the errors of inputs and configs are ValueErrors
+    except (ConfigError, CheckpointError, InputError, EmbeddingFileError, MissingFeaturesError, OSError) as error:
         _LOGGER.error("%s", error)
         return 1
 

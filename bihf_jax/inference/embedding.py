@@ -12,6 +12,10 @@ from bihf_jax.protein import Protein
 KINDS = ("fused", "sequence", "structure")
 
 
+class MissingFeaturesError(ValueError):
+    """A model that does not have what is asked for; the message lists what it has."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Embedding:
     """Features of the N residues of a protein."""
@@ -45,10 +49,10 @@ def choose_features(encoded: EncoderOutput, of: str, stage: int | None) -> Any:
         what the exchange made of both (`Fusion`: z), where that is one vector a slot.
 
     Raises:
-      ValueError: no such features in this model; lists what it has.
+      MissingFeaturesError: no such features in this model.
     """
     if of not in KINDS:
-        raise ValueError(f"of is {of!r}; allowed: {', '.join(KINDS)}")
+        raise MissingFeaturesError(f"of is {of!r}; allowed: {', '.join(KINDS)}")
     last = {"fused": encoded.representation, "sequence": encoded.sequence, "structure": encoded.structure}
     available = {(None, kind): features for kind, features in last.items() if features is not None}
     for name, features in encoded.intermediates.items():
@@ -58,5 +62,5 @@ def choose_features(encoded: EncoderOutput, of: str, stage: int | None) -> Any:
     if (stage, of) not in available:
         names = [kind if number is None else f"{kind} of stage {number}" for number, kind in available]
         wanted = of if stage is None else f"{of} of stage {stage}"
-        raise ValueError(f"this model has no features {wanted}; it has: {', '.join(names)}")
+        raise MissingFeaturesError(f"this model has no features {wanted}; it has: {', '.join(names)}")
     return available[stage, of]

@@ -102,7 +102,7 @@ def embed_files(
     Raises:
       EmbeddingFileError: before anything is done: the file cannot be written, or holds embeddings that were made in
         another way.
-      ValueError: the model has no such features.
+      MissingFeaturesError: the model has no such features.
     """
     run = {**_made_by(predictor), "of": of, "stage": stage}
     predictor.check_features(of, stage)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#bbbbbb"
 _MOST_CHAINS = 12  # in one picture
 _MOST_NAMES = 40  # beside the points of a map
+FEWEST_ON_MAP = 3
 
 
 def plot_scores(columns: Mapping[str, np.ndarray], file: str | os.PathLike[str] | IO[bytes], title: str = "") -> None:
@@ -69,8 +70,8 @@ def plot_map(names: Sequence[str], pooled: np.ndarray, file: str | os.PathLike[s
     Raises:
       ValueError: fewer than three proteins, which have no map.
     """
-    if len(names) < 3:
-        raise ValueError(f"a map needs at least 3 proteins, there are {len(names)}")
+    if len(names) < FEWEST_ON_MAP:
+        raise ValueError(f"a map takes at least {FEWEST_ON_MAP} proteins, there are {len(names)}")
     from sklearn.decomposition import PCA
 
     components = PCA(n_components=2, svd_solver="full").fit(pooled)

@@ -18,7 +18,7 @@ from bihf_jax.data.featurise import make_example, residue_slots
 from bihf_jax.data.grid import example_batch, make_grid, split_over_devices, values_by_record
 from bihf_jax.data.plan import GridShape, plan_once
 from bihf_jax.inference.compilation_cache import use_compilation_cache
-from bihf_jax.inference.embedding import Embedding, choose_features
+from bihf_jax.inference.embedding import Embedding, MissingFeaturesError, choose_features
 from bihf_jax.inference.fusion_values import fusion_values as fusion_columns
 from bihf_jax.inference.prediction import Prediction
 from bihf_jax.inference.residues import has_structure
@@ -129,7 +129,7 @@ class Predictor:
         Raises:
           StructureError: a file that cannot be read.
           ProteinTooLongError: more slots than `max_slots`.
-          ValueError: fusion values of a model whose sides exchange nothing.
+          MissingFeaturesError: fusion values of a model whose sides exchange nothing.
         """
         return next(self.predict_many([structure], fusion_values=fusion_values))
 
@@ -148,7 +148,9 @@ class Predictor:
         """
         if fusion_values and not any(part == "exchange" for part, _ in self.config.encoder.schedule):
             fusion = self.config.encoder.fusion
-            raise ValueError(f"no fusion values: the sides of this model exchange nothing (fusion {fusion.kind!r})")
+            raise MissingFeaturesError(
+                f"no fusion values: the sides of this model exchange nothing (fusion {fusion.kind!r})"
+            )
         program = self._program("scores", fusion_values, outputs=self._score_outputs(fusion_values))
 
         def finish(ready: _Ready, values: dict[str, np.ndarray]) -> Prediction:
@@ -168,7 +170,7 @@ class Predictor:
           stage: a stage, from 1; None: what the encoder returns. See `embedding.choose_features`.
 
         Raises:
-          ValueError: the model has no such features; and as `predict`.
+          MissingFeaturesError: the model has no such features; and as `predict`.
         """
         return next(self.embed_many([structure], of=of, stage=stage))
 
@@ -194,7 +196,7 @@ class Predictor:
         return self._results(structures, self._program("features", of, stage, outputs=outputs), finish, on_error)
 
     def check_features(self, of: str, stage: int | None) -> None:
-        """Raises ValueError where the model has no such features, see `embed`; lists those that it has."""
+        """Raises MissingFeaturesError where the model has no such features, see `embed`; lists those that it has."""
         if ("features", of, stage) in self._programs:
             return
         params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self._params)
