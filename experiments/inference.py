@@ -1,11 +1,11 @@
-"""What `predict` and `embed` share: the flags for model and inputs, progress, and the words at the end."""
+"""What `predict` and `embed` share: the arguments for model and inputs, progress, and the words at the end."""
 
+import argparse
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from absl import flags
 from tqdm import tqdm
 
 import bihf_jax
@@ -19,42 +19,54 @@ from bihf_jax.inference.predictor import MAX_SLOTS
 from bihf_jax.training.checkpoints import CheckpointError
 
 _LOGGER = logging.getLogger("bihf_jax.inference")
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Folder of a training run, its --workdir", required=True)
-_WHICH = flags.DEFINE_enum("which", "best", ["best", "last"], "Which checkpoint of the run")
-_INPUT = flags.DEFINE_string("input", None, "Structure file, folder of them, or .txt list of paths", required=True)
-_CHAINS = flags.DEFINE_list("chains", [], "Author ids of the chains to read; all if not given")
-OVERWRITE = flags.DEFINE_bool("overwrite", False, "Do again what is finished")
-_MAX_SLOTS = flags.DEFINE_integer("max_slots", MAX_SLOTS, "Of a structure: residues, and two a chain", lower_bound=1)
-_CACHE = flags.DEFINE_bool("compilation_cache", True, "Keep compiled programs in the user's cache folder")
+NOTHING_BEGUN, SOME_FAILED = 1, 2  # exit codes
 
-SOME_FAILED = 2  # exit status
+
+def parser(command: str, description: str) -> argparse.ArgumentParser:
+    """The arguments that both commands take."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m experiments.{command}",
+        description=description,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--checkpoint", type=Path, required=True, help="folder of a training run, its --workdir")
+    parser.add_argument("--which", choices=("best", "last"), default="best", help="checkpoint of the run")
+    parser.add_argument("--input", type=Path, required=True, help="structure file, folder of them, or .txt list")
+    parser.add_argument("--chains", default="", help="author ids of the chains to read, joined by +; all if not given")
+    parser.add_argument("--overwrite", action="store_true", help="do again what is finished")
+    parser.add_argument("--max_slots", type=int, default=MAX_SLOTS, help="of a structure: residues, and two a chain")
+    parser.add_argument(
+        "--compilation_cache",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="keep compiled programs in the user's cache folder",
+    )
+    return parser
 
 
 def run(work: Callable[[], int]) -> int:
-    """The exit status of `work`; 1 with the message where what it was given cannot be used."""
+    """The exit code of `work`; with the message where what it was given cannot be used."""
     try:
         return work()
     except (ConfigError, CheckpointError, InputError, EmbeddingFileError, MissingFeaturesError, OSError) as error:
         _LOGGER.error("%s", error)
-        return 1
+        return NOTHING_BEGUN
 
 
-def find_targets() -> inputs.Targets:
-    """The structures that the flags name."""
-    targets = inputs.find_targets(_INPUT.value, _CHAINS.value)
+def find_targets(args: argparse.Namespace) -> inputs.Targets:
+    """The structures that the arguments name."""
+    targets = inputs.find_targets(args.input, args.chains.split("+") if args.chains else ())
     if targets.passed_over:
         _LOGGER.info("%d files without the ending of a structure file are passed over", len(targets.passed_over))
     return targets
 
 
-def load_predictor() -> Predictor:
-    """The model that the flags name."""
+def load_predictor(args: argparse.Namespace) -> Predictor:
+    """The model that the arguments name."""
     predictor = bihf_jax.load(
-        _CHECKPOINT.value, which=_WHICH.value, max_slots=_MAX_SLOTS.value, compilation_cache=_CACHE.value
+        args.checkpoint, which=args.which, max_slots=args.max_slots, compilation_cache=args.compilation_cache
     )
-    _LOGGER.info(
-        "%s: task %s, %s checkpoint of step %d", _CHECKPOINT.value, predictor.task.name, _WHICH.value, predictor.step
-    )
+    _LOGGER.info("%s: task %s, checkpoint of step %d", args.checkpoint, predictor.task.name, predictor.step)
     return predictor
 
 
@@ -65,7 +77,7 @@ def follow(outcomes: Iterable[Outcome], targets: inputs.Targets) -> list[Outcome
 
 
 def conclude(outcomes: Sequence[Outcome], where: Path) -> int:
-    """Prints what became of the structures; the exit status."""
+    """Prints what became of the structures; the exit code."""
     counts = Counter(outcome.status for outcome in outcomes)
     words = {"written": "done", "kept": "kept from before", "failed": "failed"}
     print(f"{', '.join(f'{counts[status]} {word}' for status, word in words.items() if counts[status])}: {where}")
