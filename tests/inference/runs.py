@@ -1,4 +1,4 @@
-"""Folders of runs as training leaves them, without the training: their parameters are random, so scores differ widely."""
+"""Folders of runs as training leaves them, without the training: parameters are random, so scores differ widely."""
 
 import contextlib
 from pathlib import Path

@@ -1,6 +1,7 @@
 """Many structures: bad ones are told and stop nothing, finished ones are kept."""
 
 import csv
+import dataclasses
 import json
 import os
 
@@ -42,11 +43,8 @@ def test_bad_files_are_told_and_stop_nothing(predictor, structures, tmp_path):
     assert "empty.pdb: the file is empty" in messages["empty"]
     assert "damaged.cif" in messages["damaged"]
     written = {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()}
-    assert written == {
-        f"{name}{ending}"
-        for name in ("odd", "made", "sub/made")
-        for ending in (".csv", ".pdb", ".cif", ".cxc", ".pml", ".json")
-    }
+    endings = (".csv", ".pdb", ".cif", ".cxc", ".pml", ".json")
+    assert written == {f"{name}{ending}" for name in ("odd", "made", "sub/made") for ending in endings}
     with open(write_summary(outcomes, output), newline="") as file:
         rows = {row["name"]: row for row in csv.DictReader(file)}
     assert list(rows) == sorted(ALL)
@@ -103,9 +101,7 @@ def test_inputs_are_never_replaced(predictor, structures):
 
 def test_what_could_not_be_written_is_told(predictor, odd, tmp_path):
     """A structure that PDB cannot hold is done, with a note."""
-    odd.to_file(tmp_path / "odd.cif")
-    text = (tmp_path / "odd.cif").read_text().replace(" B ", " BBBBB ")
-    (tmp_path / "odd.cif").write_text(text)
+    dataclasses.replace(odd, chain_ids=("AA", "B")).to_file(tmp_path / "odd.cif")
     (outcome,) = predict_files(predictor, find_targets(tmp_path / "odd.cif").targets, tmp_path / "out")
     assert outcome.status == "written"
     assert outcome.message.startswith("no .pdb: ")

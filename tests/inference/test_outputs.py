@@ -80,9 +80,14 @@ def test_a_file_is_whole_or_as_it_was(tmp_path):
     """What fails on the way leaves the old file, and nothing beside it."""
     path = tmp_path / "file.csv"
     path.write_text("old")
-    with pytest.raises(RuntimeError, match="stopped"), whole_file(path) as part:
-        part.write_text("half")
-        raise RuntimeError("stopped")
+
+    def write_half():
+        with whole_file(path) as part:
+            part.write_text("half")
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        write_half()
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("file.csv", "old")]
 
 

@@ -8,15 +8,19 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+import bihf_jax
 from bihf_jax.data.grid import make_grid
 from bihf_jax.data.pipeline import Host, evaluation_batches
 from bihf_jax.data.records import RecordSet
+from bihf_jax.protein import Protein
 from bihf_jax.training.checkpoints import CheckpointError
 from bihf_jax.training.config import experiment_config
 from bihf_jax.training.evaluation import TrainedModel
 from bihf_jax.training.loop import train
 from experiments.evaluate import evaluate
-from tests.training.small_run import small_config
+from tests.training.small_run import REPOSITORY, small_config
+
+SAMPLE = REPOSITORY / "data_prep" / "sample"
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +83,28 @@ def test_evaluate_writes_its_files(workdir, sample_records):
         assert min(image.shape[:2]) > 300
         assert image[..., :3].std() > 0.02
     assert "AUC-PR" in (workdir / "scores.md").read_text()
+
+
+def test_prediction_equals_evaluation(workdir, sample_records):
+    """For the structure files of the test split, the predictor's scores are those of the CSV of the evaluation."""
+    evaluate(workdir, ["test"])
+    expected = {}
+    with open(workdir / "predictions_test.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            key = (row["chain"], int(row["residue_number"]), row["insertion_code"])
+            expected.setdefault(row["record_id"], {})[key] = float(row["score"])
+    with open(SAMPLE / "complexes.csv", newline="") as file:
+        partners = {f"{row['complex']}:{row['partner']}": row for row in csv.DictReader(file)}
+    chosen = sorted(expected)[::4]
+    structures = [
+        Protein.from_file(SAMPLE / "structures" / partners[name]["file"], chains=partners[name]["chains"].split("+"))
+        for name in chosen
+    ]
+    predictions = bihf_jax.load(workdir).predict_many(structures)
+    for name, prediction in zip(chosen, predictions, strict=True):
+        scores = {row[:3]: row.score for row in prediction.rows()}
+        assert scores.keys() == expected[name].keys()
+        np.testing.assert_allclose([scores[key] for key in expected[name]], list(expected[name].values()), atol=1e-5)
 
 
 def test_folder_without_checkpoints(workdir, tmp_path):
