@@ -25,7 +25,7 @@ def structures(tmp_path):
 
 
 def test_predict(run, structures, tmp_path, capsys):
-    """Good structures are written, the broken one is named and in the exit code; again, all is kept; alone, all is well."""
+    """Good structures are written, the broken one is named and in the exit code; again, they are kept."""
     command = [f"--checkpoint={run}", f"--input={structures}", f"--output={tmp_path / 'out'}", "--fusion_values"]
     assert predict.main(command) == 2
     printed = capsys.readouterr().out

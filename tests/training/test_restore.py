@@ -59,7 +59,7 @@ def test_no_run_and_no_checkpoint(run, tmp_path):
     with pytest.raises(ConfigError, match=r"nowhere holds no run: config\.json is missing"):
         restore_model(tmp_path / "nowhere")
     shutil.rmtree(run / "checkpoints" / "best")
-    with pytest.raises(CheckpointError, match="no 'best' checkpoint in .*checkpoints; train first"):
+    with pytest.raises(CheckpointError, match=r"no 'best' checkpoint in .*checkpoints; train first"):
         restore_model(run)
 
 
