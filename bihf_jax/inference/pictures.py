@@ -74,7 +74,8 @@ def plot_map(names: Sequence[str], pooled: np.ndarray, file: str | os.PathLike[s
         raise ValueError(f"a map takes at least {FEWEST_ON_MAP} proteins, there are {len(names)}")
     from sklearn.decomposition import PCA
 
-    components = PCA(n_components=2, svd_solver="full").fit(pooled)
+    with np.errstate(invalid="ignore"):  # no variance at all is a share of not-a-number
+        components = PCA(n_components=2, svd_solver="full").fit(pooled)
     places, share = components.transform(pooled), np.nan_to_num(components.explained_variance_ratio_)
     figure = new_figure(7.0, 6.0)
     axes = figure.subplots()

@@ -359,7 +359,7 @@ def test_intermediates_are_named_by_stage():
 
 @pytest.mark.parametrize("method", ["local", "serial", "local_last_stage", "sequence_only"])
 def test_the_last_stage_is_what_the_encoder_finishes(method):
-    """Each side that is run leaves its features after every stage, whenever the exchanges are; its output is the last."""
+    """Each side that is run leaves its features after each stage, whatever the schedule; its output is the last."""
     variables, encode = compiled(method)
     output, batch = encode(packed()), packed()
     sides = small_config(method).sides
