@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bihf_jax.configuration import ConfigError
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.data.example import Example
 from bihf_jax.data.featurise import make_example, residue_slots
@@ -71,7 +72,7 @@ class Predictor:
         """Puts the parameters on the local devices; see `load`."""
         for name, value in (("max_slots", max_slots), ("rows", rows)):
             if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
+                raise ConfigError(f"{name} is {value}; it must be at least 1")
         self.config, self.step, self.about = restored.config, restored.step, restored.about
         self.task = self.config.make_task()
         self.max_slots = max_slots
