@@ -27,7 +27,8 @@ def make_run(workdir: Path, fusion: str = "local", **settings: object) -> Path:
     model, batch = config.make_model(), example_batch(config.data.grid_shape())
     template = jax.eval_shape(lambda: model.init(jax.random.key(0), batch, None)["params"])
     rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda leaf: rng.normal(scale=0.4, size=leaf.shape).astype(np.float32), template)
+    params = jax.tree.map(lambda leaf: (0.4 * rng.normal(size=leaf.shape)).astype(np.float32), template)
+    params["head"]["logits"]["kernel"] *= 5  # far from 1/2
     with contextlib.closing(Checkpoints(workdir, values)) as checkpoints:
         state = TrainState(np.int32(STEP), params, {"moment": np.zeros(1, np.float32)})
         checkpoints.save(state, Progress(best_score=0.5, best_step=STEP))
