@@ -95,6 +95,19 @@ class Protein:
         protein = cls(**fields)
         return protein if assembly is None else protein._assemble(assembly, copies)
 
+    @classmethod
+    def from_text(cls, text: str, name: str) -> "Protein":
+        """Read the text of a PDB or mmCIF file.
+
+        Args:
+          text: what the file would hold.
+          name: such as "1abc.pdb": its ending says the format, and it is the `source` of the protein.
+
+        Raises:
+          StructureError: as `from_file`.
+        """
+        return cls(**parsing.read_structure(Path(name), text.encode())[0])
+
     def to_file(self, path: str | Path, values: np.ndarray | None = None) -> None:
         """Write a .pdb, .ent or .cif file, each also .gz.
 
@@ -127,9 +140,9 @@ class Protein:
         self.validate()
         protein = self if values is None else self._with_values(values)
         text = writing.to_text(protein, file_format)
-        name = Path("written" + {"PDB": ".pdb", "mmCIF": ".cif"}[file_format])
+        name = "written" + {"PDB": ".pdb", "mmCIF": ".cif"}[file_format]
         try:
-            written = Protein(**parsing.read_structure(name, text.encode())[0])
+            written = Protein.from_text(text, name)
         except StructureError as error:
             raise StructureError(f"{self.source}: {file_format} cannot say this protein: {error}") from error
         writing.refuse_difference(protein, written, file_format)
