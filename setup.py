@@ -44,6 +44,11 @@ setup(
         "hub": ["huggingface_hub>=1.0"],
         # Writing records through TensorFlow Datasets needs TensorFlow; reading them does not.
         "prep": ["tensorflow-datasets>=4.9.9", "tensorflow-cpu>=2.21", "importlib_resources>=6.4"],
+        # Published data sets that come as HDF5 (React) or LMDB (ATOM3D).
+        "formats": ["h5py>=3.12", "lmdb>=1.6"],
+        # Ligands from sdf and mol2; those of pdbqt need Open Babel, too, whose licence is the GPL.
+        "ligands": ["rdkit>=2025.3"],
+        "pdbqt": ["openbabel-wheel>=3.1.1.22", "rdkit>=2025.3"],
         # tensorboardX only to read back the event files that we write.
         "test": ["hypothesis>=6.120", "pytest>=8.3", "pytest-xdist>=3.6", "ruff>=0.14", "tensorboardX>=2.6"],
         # Independent implementations that parity tests compare with; gigabytes on some machines.

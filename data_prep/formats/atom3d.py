@@ -7,9 +7,9 @@ JSON, in which a pandas frame is ``{"columns": [...], "index": [...], "data": [.
 * **LBA**: ``atoms_protein``, ``atoms_pocket``, ``atoms_ligand`` and perhaps ``bonds``; ``scores.neglog_aff``;
 * **PSR**: ``atoms``; ``scores`` with gdt_ts, gdt_ha, tm and rmsd; the id is the text ``('T0949', 'server_TS1')``.
 
-Protein atoms become a `Protein` as those of a PDB file do: their frame is the columns of one. What a user downloads as a
-split is a folder with the LMDBs ``data/train``, ``data/val``, ``data/test`` (`split_folders`), or lists of positions in
-the LMDB of the raw data, ``indices/train_indices.txt`` (`read_indices`).
+Protein atoms become a `Protein` as those of a PDB file do: their frame is the columns of one. What a user downloads as
+a split is a folder with the LMDBs ``data/train``, ``data/val``, ``data/test`` (`split_folders`), or lists of positions
+in the LMDB of the raw data, ``indices/train_indices.txt`` (`read_indices`).
 """
 
 import ast
@@ -269,30 +269,27 @@ def protein_of_frame(frame: Mapping[str, Sequence[Any]], source: str) -> Protein
       StructureError: no protein in it.
     """
     _require_columns(frame, _ATOM_COLUMNS, source)
-    atoms = zip(*(frame[column] for column in _ATOM_COLUMNS), strict=True)
-    lines, chain_before = [], None
-    for row, values in enumerate(atoms):
-        atom = dict(zip(_ATOM_COLUMNS, values, strict=True))
-        if row and atom["chain"] != chain_before:
-            lines.append("TER")
-        chain_before = atom["chain"]
-        lines.append(_pdb_line(f"{source}, atom {row}", row, atom))
-    return Protein.from_text("\n".join([*lines, "END", ""]), source)
+    models = frame.get("model") or [1] * len(frame["x"])
+    lines, model_before = [], None
+    for row, (model, *values) in enumerate(zip(models, *(frame[column] for column in _ATOM_COLUMNS), strict=True)):
+        if model != model_before:
+            lines += [*(["ENDMDL"] if row else []), f"MODEL     {model:4d}"]
+            model_before = model
+        lines.append(_pdb_line(f"{source}, atom {row}", row, dict(zip(_ATOM_COLUMNS, values, strict=True))))
+    return Protein.from_text("\n".join([*lines, "ENDMDL", "END", ""]), source)
 
 
 def _pdb_line(where: str, row: int, atom: Mapping[str, Any]) -> str:
     """One atom as the line of a PDB file that it was."""
-    blank_or = {
-        name: " " if atom[name] in (None, "") else str(atom[name]) for name in ("chain", "insertion_code", "altloc")
-    }
-    numbers = [atom[name] for name in ("x", "y", "z", "occupancy", "bfactor")]
-    # Biopython has no occupancy where the column is blank, and pandas writes what is not a number as null.
-    x, y, z, occupancy, b_factor = (np.nan if number is None else float(number) for number in numbers)
+    chain, code, altloc = (str(atom[name] or " ") for name in ("chain", "insertion_code", "altloc"))
+    x, y, z = (np.nan if atom[axis] is None else float(atom[axis]) for axis in "xyz")
+    # Biopython has no occupancy where the column is blank; pandas writes what is not a number as null.
+    occupancy = 1.0 if atom["occupancy"] is None else float(atom["occupancy"])
+    b_factor = 0.0 if atom["bfactor"] is None else float(atom["bfactor"])
     record = "HETATM" if str(atom["hetero"] or " ").strip() else "ATOM  "
     line = (
-        f"{record}{(row + 1) % 100000:5d} {atom['fullname']!s:<4s}{blank_or['altloc']}{atom['resname']!s:>3s} "
-        f"{blank_or['chain']}{int(atom['residue']):4d}{blank_or['insertion_code']}   {x:8.3f}{y:8.3f}{z:8.3f}"
-        f"{1.0 if np.isnan(occupancy) else occupancy:6.2f}{0.0 if np.isnan(b_factor) else b_factor:6.2f}          "
+        f"{record}{(row + 1) % 100000:5d} {atom['fullname']!s:<4s}{altloc}{atom['resname']!s:>3s} "
+        f"{chain}{int(atom['residue']):4d}{code}   {x:8.3f}{y:8.3f}{z:8.3f}{occupancy:6.2f}{b_factor:6.2f}          "
         f"{str(atom['element'] or '').strip().upper():>2s}"
     )
     if len(line) != 78:
@@ -380,7 +377,7 @@ def split_folders(folder: Path) -> dict[str, Path]:
 
 
 def read_indices(folder: Path, num_entries: int) -> dict[str, tuple[int, ...]]:
-    """Split -> positions in the LMDB of the raw data, of ``train_indices.txt``, ``val_indices.txt``, ``test_indices.txt``.
+    """Split -> positions in the LMDB of the raw data, of ``train_indices.txt`` and those of val and test.
 
     Raises:
       FormatError: a file is missing, a line that is no position of `num_entries` entries, or one that occurs twice.

@@ -92,9 +92,8 @@ def read_labels(path: Path, kind: str, type: str, files: Iterable[str]) -> Label
     """
     path, files = Path(path), list(files)
     if kind not in KINDS or type not in TYPES or (kind, type) == ("residue", "multilabel"):
-        raise ValueError(
-            f"labels of kind {kind!r} and type {type!r}; kinds: {', '.join(KINDS)}; types: {', '.join(TYPES)}, multilabel of proteins only"
-        )
+        allowed = f"kinds: {', '.join(KINDS)}; types: {', '.join(TYPES)}, multilabel of proteins only"
+        raise ValueError(f"labels of kind {kind!r} and type {type!r}; {allowed}")
     reading = _Reading(path, kind, type, _file_of_name(files))
     rows = list(_rows(path, kind))
     if not rows:

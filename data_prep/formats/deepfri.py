@@ -2,8 +2,8 @@
 
 https://doi.org/10.1038/s41467-021-23303-9. The files as the authors distribute them:
 
-* ``nrPDB-EC_2020.04_annot.tsv``: a line ``### EC-numbers``, a line of all EC numbers, a line ``### PDB-chain EC-numbers``,
-  then ``4PR3-A`` and its EC numbers, joined by commas; columns are separated by tabs;
+* ``nrPDB-EC_2020.04_annot.tsv``: ``### EC-numbers``, a line of all EC numbers, ``### PDB-chain EC-numbers``, then lines
+  of a chain such as 4PR3-A and its EC numbers, joined by commas; columns are separated by tabs;
 * ``nrPDB-EC_2020.04_train.txt``, ``_valid.txt``, ``_test.txt``: the official split, one chain a line;
 * ``nrPDB-EC_2020.04_test.csv``: for each test chain, 1 where no training chain is as identical as 30, 40, 50, 70, 95 %.
 """

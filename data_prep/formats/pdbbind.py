@@ -103,8 +103,8 @@ class Index:
 def read_index(path: Path) -> Index:
     """Read an INDEX file (also .gz).
 
-    A line is refused, with its reason, if it is not in the format, names an unknown kind or unit, has a published -log10
-    that its affinity contradicts by more than `MAX_DIFFERENCE`, or is a second one for its PDB id.
+    A line is refused, with its reason, if it is not in the format, names an unknown kind or unit, has a published
+    -log10 that its affinity contradicts by more than `MAX_DIFFERENCE`, or is a second one for its PDB id.
 
     Raises:
       FormatError: the file cannot be read, or no line of it is an entry.

@@ -244,12 +244,8 @@ def _matched(
         raise MatchError(f"{protein.source}: no label for chains {', '.join(chains) or '(none)'}")
     letters = _letters(protein)
     found = place != _NOWHERE
-    agrees = np.array(
-        [
-            at != _NOWHERE and _agree(str(amino_acid), letters[at])
-            for at, amino_acid in zip(place, labels.amino_acid, strict=True)
-        ]
-    )
+    pairs = zip(place.tolist(), labels.amino_acid.tolist(), strict=True)
+    agrees = np.array([row != _NOWHERE and _agree(amino_acid, letters[row]) for row, amino_acid in pairs])
     label, known = np.zeros(protein.num_residues, dtype=np.float32), np.zeros(protein.num_residues, dtype=bool)
     label[place[agrees]], known[place[agrees]] = labels.label[agrees], True
     match = Match(

@@ -200,7 +200,7 @@ def read_weights(path: Path) -> dict[tuple[str, str], float]:
 
 
 def split_of_set(name: str) -> str | None:
-    r"""The split that the table calls `name`: "validation_70" of "Validation (70\%)", "fold1" of "Fold 1"; else None."""
+    r"""The split that a table calls "Validation (70\%)" (validation_70) or "Fold 1" (fold1); None of another name."""
     words = re.findall(r"[a-z]+|\d+", name.lower())
     split = "".join(words) if words[:1] == ["fold"] else "_".join(words)
     return split if split in (*PPBS_SPLITS, *BCE_FOLDS) else None
