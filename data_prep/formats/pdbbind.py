@@ -32,7 +32,7 @@ MAX_DIFFERENCE = 0.03
 
 _AFFINITY = re.compile(r"(?P<kind>[A-Za-z0-9]+?)(?P<relation>[<>]=|[=~<>])(?P<value>\d+(\.\d+)?)(?P<unit>[a-zA-Z]+)")
 _ENTRY = re.compile(
-    r"(?P<id>[0-9][A-Za-z0-9]{3})\s+(?P<resolution>NMR|\d+(\.\d+)?)\s+(?P<year>\d{4})"
+    r"(?P<id>[0-9][A-Za-z0-9]{3})\s+(?P<resolution>NMR|\d*\.?\d+)\s+(?P<year>\d{4})"
     r"(\s+(?P<pk>-?\d+(\.\d+)?))?\s+(?P<affinity>\S+)(\s+(?P<cluster>\d+))?"
     r"(\s*//\s*(?P<reference>\S+)?(\s*\((?P<ligand>[^)]*)\))?\s*(?P<remark>.*))?"
 )

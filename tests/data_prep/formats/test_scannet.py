@@ -40,7 +40,7 @@ def test_entries_have_their_labels_and_weights(tmp_path):
 
 
 def test_the_test_set_is_the_union_of_four(tmp_path):
-    """`test` joins the test sets, `split` any splits; a split that is not there is an error that lists those that are."""
+    """`test` joins the test sets, `split` any splits; a split that is not there is an error that lists the others."""
     for number, split in enumerate(scannet.PPBS_TEST):
         write(tmp_path, **{f"labels_{split}": f">{number}abc_A\nA 1 M 0\n"})
     write(tmp_path, labels_train=">9abc_A\nA 1 M 1\n")
@@ -135,11 +135,8 @@ def test_the_published_files_are_read_whole(shared_data):
     """Entries and labels of the real files as counted by lines; every BCE entry has the weight of its fold."""
     for folder, task, entries in (("PPBS", "ppbs", 230), ("BCE", "bce", 786)):
         data = scannet.read_data_set(shared_data / folder)
-        lines = [
-            line
-            for path in (shared_data / folder).glob("labels_*")
-            for line in gzip.open(path, "rt").read().splitlines()
-        ]
+        files = (shared_data / folder).glob("labels_*")
+        lines = [line for path in files for line in gzip.decompress(path.read_bytes()).decode().splitlines()]
         assert (data.task, len(data.entries)) == (task, entries)
         assert sum(len(entry.labels) for entry in data.entries) == len(lines) - entries
         positives = sum(entry.labels.label.sum() for entry in data.entries)

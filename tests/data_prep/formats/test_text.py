@@ -17,10 +17,10 @@ def test_a_file_is_found_by_its_name_compressed_or_with_a_prefix(tmp_path):
     (tmp_path / "training.txt").touch()
     assert find_file(tmp_path, "training.txt").name == "training.txt"
     assert find_file(tmp_path, "testing.txt") is None
-    with pytest.raises(FormatError, match="no file testing.txt"):
+    with pytest.raises(FormatError, match=r"no file testing\.txt"):
         require_file(tmp_path, "testing.txt")
     (tmp_path / "training.txt.gz").touch()
-    with pytest.raises(FormatError, match="training.txt and training.txt.gz could both be"):
+    with pytest.raises(FormatError, match=r"training\.txt and training\.txt\.gz could both be"):
         find_file(tmp_path, "training.txt")
     with pytest.raises(FormatError, match="no such directory"):
         find_file(tmp_path / "nowhere", "training.txt")
