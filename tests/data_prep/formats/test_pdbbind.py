@@ -43,6 +43,7 @@ def test_other_affinities_are_refused(text):
             "3fqa  2.35  2009   0.49  IC50=320mM    // 3fq7.pdf (GAB&PMP)",
             {"ligand": "GAB&PMP", "reference": "3fq7.pdf"},
         ),
+        ("5mnn   .86  2018   3.84  Kd=143uM      // 5mng.pdf (MRZ)", {"resolution": 0.86, "pk": 3.84}),
         # INDEX_general_PL.2020 and 2020R1.lst have no -log10
         (
             "5tln  2.30  1982  Ki=0.43uM     // 5tln.pdf (BAN) incomplete ligand structure",
@@ -111,7 +112,7 @@ def test_folders_are_listed_whole(tmp_path):
 
 def test_ambiguous_and_empty_folders_are_refused(tmp_path):
     """A part that is there twice, and a folder without a complex."""
-    with pytest.raises(FormatError, match="no complex ID/ID_protein.pdb with"):
+    with pytest.raises(FormatError, match=r"no complex ID/ID_protein\.pdb with"):
         pdbbind.list_complexes(tmp_path)
     for name in ("1abc_protein.pdb", "1abc_protein.pdb.gz", "1abc_ligand.sdf"):
         (tmp_path / name).touch()

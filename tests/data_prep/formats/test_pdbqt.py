@@ -77,7 +77,7 @@ def test_a_receptor_is_the_protein_of_its_pdb_file(tmp_path):
 def test_a_ligand_is_no_protein(tmp_path):
     """A file without residues, and one without atoms, are errors."""
     (tmp_path / "a.pdbqt").write_text(LIGAND)
-    with pytest.raises(StructureError, match="a.pdb"):
+    with pytest.raises(StructureError, match=r"^a\.pdb: "):
         pdbqt.read_protein(tmp_path / "a.pdbqt")
     (tmp_path / "b.pdbqt").write_text("REMARK\n")
     with pytest.raises(FormatError, match="no ATOM or HETATM line"):
