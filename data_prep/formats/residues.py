@@ -166,9 +166,9 @@ def match_by_alignment(
     for chain, mine in _longest_first(labels):
         candidates = [chains[chain]] if chains is not None else [c for c in rows_of_chain if c not in taken.values()]
         if not candidates:
-            raise MatchError(
-                f"{protein.source}: {len(rows_of_chain)} chains for the labels of more; no chain for {chain!r}"
-            )
+            wanted = len(set(labels.chain_ids.tolist()))
+            there = f"{len(rows_of_chain)} for labels of {wanted}"
+            raise MatchError(f"{protein.source}: too few chains, {there}; none is left for {chain!r}")
         sequence = labels.amino_acid[mine]
         aligned = {other: _align(sequence, letters[rows_of_chain[other]]) for other in candidates}
         taken[chain] = max(candidates, key=lambda other: aligned[other][1])
