@@ -123,6 +123,9 @@ def _parsed(path: Path, block: str, reader: str, name: str) -> Molecule:
         molecule = getattr(Chem, reader)(block, sanitize=False, removeHs=False)
     if molecule is None:
         raise MoleculeError(f"{path}: RDKit cannot parse it; damaged, or another format than its ending says")
+    if all(atom.GetAtomicNum() != 1 for atom in molecule.GetAtoms()):
+        for atom in molecule.GetAtoms():
+            atom.SetNoImplicit(False)  # RDKit takes the hydrogens of a mol2 file for all there are
     names = [atom.GetProp("_TriposAtomName") if atom.HasProp("_TriposAtomName") else "" for atom in molecule.GetAtoms()]
     return from_rdkit(molecule, name=name, atom_names=names, source=path.name)
 

@@ -63,7 +63,7 @@ def test_a_receptor_is_the_protein_of_its_pdb_file(tmp_path):
     """Residues, numbers and coordinates are those of the same chain as PDB; hydrogens are counted."""
     lines = chain_lines("MKWYCDE", "A", first_number=-2)
     (tmp_path / "a.pdb").write_text("\n".join([*lines, "END", ""]))
-    typed = [f"{line[:66]:<66}    0.000 {'OA' if line[13] == 'O' else line[13]}" for line in lines if line != "TER"]
+    typed = [f"{line[:66]:<66}     0.000 {'OA' if line[13] == 'O' else line[13]}" for line in lines if line != "TER"]
     hydrogen = typed[0][:12] + " H  " + typed[0][16:30] + "   1.000   2.000   3.000" + typed[0][54:77] + "HD"
     (tmp_path / "a.pdbqt").write_text("\n".join(["REMARK", typed[0], hydrogen, *typed[1:], "TER", ""]))
     protein, expected = pdbqt.read_protein(tmp_path / "a.pdbqt"), Protein.from_file(tmp_path / "a.pdb")
