@@ -3,8 +3,9 @@
 `bihf_jax.protein.Ligands` is what a structure file says of its small molecules: atoms and coordinates. Here a chemical
 file says more: bond types and charges, from which RDKit derives rings, aromaticity and hybridisation.
 
-* **sdf, mol2**: as the file has them. A neutral nitrogen with four bonds gets its charge of +1; where other valences
-  are wrong they are left so. Both are noted in `Molecule.remarks`.
+* **sdf, mol2**: as the file has them; a mol2 file must have all hydrogens, in sdf they may be implied. A neutral
+  nitrogen with four bonds gets its charge of +1; where other valences are wrong they are left so. Both are noted in
+  `Molecule.remarks`.
 * **pdbqt** has neither bonds nor bond types. Open Babel finds them from the geometry, which needs all hydrogens: a file
   that has polar hydrogens only is refused. Charges of N, O, S and B follow from their bonds, and a sum that differs
   from that of the file's partial charges is noted.
@@ -107,6 +108,10 @@ def _read_sdf(path: Path) -> Molecule:
 def _read_mol2(path: Path) -> Molecule:
     blocks = ["@<TRIPOS>MOLECULE" + part for part in read_text(path).split("@<TRIPOS>MOLECULE")[1:]]
     block = _only_one(path, blocks)
+    if re.search(r"^\s*\d+\s+\S+(\s+[-+.\dEe]+){3}\s+H\b", block, re.MULTILINE) is None:
+        raise MoleculeError(
+            f"{path}: no hydrogens in it; charges of a mol2 file follow from them: add them, or give sdf"
+        )
     name = block.splitlines()[1].strip()
     return _parsed(path, block, "MolFromMol2Block", name)
 
@@ -123,9 +128,6 @@ def _parsed(path: Path, block: str, reader: str, name: str) -> Molecule:
         molecule = getattr(Chem, reader)(block, sanitize=False, removeHs=False)
     if molecule is None:
         raise MoleculeError(f"{path}: RDKit cannot parse it; damaged, or another format than its ending says")
-    if all(atom.GetAtomicNum() != 1 for atom in molecule.GetAtoms()):
-        for atom in molecule.GetAtoms():
-            atom.SetNoImplicit(False)  # RDKit takes the hydrogens of a mol2 file for all there are
     names = [atom.GetProp("_TriposAtomName") if atom.HasProp("_TriposAtomName") else "" for atom in molecule.GetAtoms()]
     return from_rdkit(molecule, name=name, atom_names=names, source=path.name)
 

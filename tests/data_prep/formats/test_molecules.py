@@ -1,6 +1,7 @@
 """Ligands by RDKit: the same chemistry from every format."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -44,10 +45,10 @@ none
 
 $$$$
 """
-# Phenol without hydrogens, as crystal coordinates have it.
+# Phenol with its hydrogens, in the form of PDBbind.
 PHENOL_MOL2 = """@<TRIPOS>MOLECULE
 1abc_ligand
- 7 7 1 0 0
+ 13 13 1 0 0
 SMALL
 GAST_CHRG
 
@@ -59,6 +60,12 @@ GAST_CHRG
       5 C5        -0.6950   -1.2038    0.1000 C.ar    1 IPH         0.0000
       6 C6         0.6950   -1.2038    0.1000 C.ar    1 IPH         0.0000
       7 O1         2.7500    0.0000    0.1000 O.3     1 IPH        -0.1000
+      8 H1         1.2400    2.1478    0.1000 H       1 IPH         0.0000
+      9 H2        -1.2400    2.1478    0.1000 H       1 IPH         0.0000
+     10 H3        -2.4800    0.0000    0.1000 H       1 IPH         0.0000
+     11 H4        -1.2400   -2.1478    0.1000 H       1 IPH         0.0000
+     12 H5         1.2400   -2.1478    0.1000 H       1 IPH         0.0000
+     13 H6        3.0900    0.9000    0.1000 H       1 IPH         0.0000
 @<TRIPOS>BOND
      1     1     2   ar
      2     2     3   ar
@@ -67,6 +74,12 @@ GAST_CHRG
      5     5     6   ar
      6     6     1   ar
      7     1     7    1
+     8     2     8    1
+     9     3     9    1
+    10     4    10    1
+    11     5    11    1
+    12     6    12    1
+    13     7    13    1
 @<TRIPOS>SUBSTRUCTURE
      1 IPH         1 TEMP              0 ****  ****    0 ROOT
 """
@@ -107,7 +120,7 @@ def test_an_sdf_file(tmp_path):
 
 
 def test_a_mol2_file(tmp_path):
-    """Aromaticity, rings, implied hydrogens and atom names of phenol."""
+    """Aromaticity, rings, hydrogens and atom names of phenol."""
     molecule = read_molecule(write(tmp_path, "1abc_ligand.mol2", PHENOL_MOL2))
     assert molecule.name == "1abc_ligand"
     assert molecule.atom_names.tolist() == ["C1", "C2", "C3", "C4", "C5", "C6", "O1"]
@@ -177,7 +190,8 @@ def test_other_wrong_valences_are_left_and_noted(tmp_path):
         ("a.sdf", "\n$$$$\n", "0 molecules"),
         ("a.sdf", "text\n\n\nthat is no molecule\n", "RDKit cannot parse it"),
         ("a.sdf", ACETATE_SDF.replace(" 0.1000 C", " 0.0000 C").replace("-0.0500 O", " 0.0000 O"), "no error"),
-        ("a.mol2", PHENOL_MOL2.replace("0.1000 C", "0.0000 C").replace("0.1000 O", "0.0000 O"), "a drawing"),
+        ("a.mol2", re.sub(r"0\.1000 ([CHO])", r"0.0000 \1", PHENOL_MOL2), "a drawing"),
+        ("a.mol2", re.sub(r".* H +1 IPH.*\n", "", PHENOL_MOL2), "no hydrogens in it"),
         ("a.mol2", PHENOL_MOL2.replace("     7     1     7    1", "     7     1     7   ar"), "no sense of its bonds"),
         ("a.mol2", "text", "0 molecules"),
     ],
