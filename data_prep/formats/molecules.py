@@ -292,6 +292,8 @@ def with_bonds(elements: np.ndarray, positions: np.ndarray, source: str) -> Any:
         raise MoleculeError(f"{source}: Open Babel does not give back the {len(rows)} atoms")
     for atom in molecule.GetAtoms():
         atom.SetNoImplicit(True)  # every hydrogen is there
+        _double_oxygens(atom, Chem.BondType.DOUBLE)
+    for atom in molecule.GetAtoms():
         atom.SetFormalCharge(_charge_of_bonds(atom))
     if lacking := [atom.GetIdx() for atom in molecule.GetAtoms() if _lacks_hydrogen(atom, positions)]:
         raise MoleculeError(
@@ -301,12 +303,26 @@ def with_bonds(elements: np.ndarray, positions: np.ndarray, source: str) -> Any:
     return molecule
 
 
+def _order(atom: Any) -> int:
+    """Sum of an atom's bond orders."""
+    return round(sum(bond.GetBondTypeAsDouble() for bond in atom.GetBonds()))
+
+
+def _double_oxygens(atom: Any, double: Any) -> None:
+    """Double bonds from P and S to oxygens at an end, up to the usual valence: PO3 is P(=O)([O-])[O-], SO2 S(=O)=O."""
+    usual = {(15, 4): 5, (16, 3): 4, (16, 4): 6}.get((atom.GetAtomicNum(), atom.GetDegree()), 0)
+    for bond in atom.GetBonds():
+        other = bond.GetOtherAtom(atom)
+        at_end = other.GetAtomicNum() == 8 and other.GetDegree() == 1
+        if at_end and bond.GetBondTypeAsDouble() == 1 and _order(atom) < usual:
+            bond.SetBondType(double)
+
+
 def _charge_of_bonds(atom: Any) -> int:
     """The formal charge that an atom with all its hydrogens has by the sum of its bond orders."""
-    order = round(sum(bond.GetBondTypeAsDouble() for bond in atom.GetBonds()))
-    element = atom.GetAtomicNum()
+    order, element = _order(atom), atom.GetAtomicNum()
     if element == 7:
-        return order - 3
+        return 0 if order == 5 else order - 3  # RDKit turns N(=O)=O into [N+](=O)[O-]
     if element == 8 or (element == 16 and order in (1, 3)):
         return order - 2
     return 3 - order if element == 5 else 0
