@@ -318,7 +318,8 @@ def _poly_seq_scheme(protein: "Protein") -> dict[str, list]:
 
 def _write_all_digits(block: gemmi.cif.Block, structure: gemmi.Structure) -> None:
     """B factors with all the digits of a float32; gemmi writes six."""
-    b_factors = gemmi.FlatStructure(structure).b_iso
+    # Not by gemmi.FlatStructure, which refuses the long chain ids that mmCIF allows.
+    b_factors = [found.atom.b_iso for model in structure for found in model.all()]
     column = block.find_values("_atom_site.B_iso_or_equiv")
     for row, b_factor in enumerate(np.asarray(b_factors, dtype=np.float32)):
         column[row] = str(b_factor)

@@ -236,6 +236,13 @@ def test_long_names_of_ligands_need_mmcif(write):
         _assert_round_trip(write, changed, "mmCIF")
 
 
+def test_chain_ids_of_any_length_read_back_from_mmcif(write):
+    """gemmi's arrays hold names of 7 letters; longer ids come back all the same."""
+    protein = random_protein(3)
+    names = tuple(f"chain-number-{number}" for number in range(len(protein.chain_ids)))
+    _assert_round_trip(write, _changed(protein, chain_ids=names, label_chain_ids=names), "mmCIF")
+
+
 def test_too_many_atoms_for_pdb(write, complex_text, monkeypatch):
     """More records than serial numbers is an error."""
     protein = Protein.from_file(write(complex_text))
