@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUNS ?= runs/quickstart
 # Installed beside the test extra; .ci/run asks for the independent implementations (PyTorch) of the parity tests.
-TEST_EXTRAS ?= prep,test
+TEST_EXTRAS ?= prep,formats,ligands,test
 PYTEST_ARGS ?=
 # Processes of the tests, whole files each; a process takes up to 3 GB.
 TEST_PROCESSES ?= 2

@@ -40,14 +40,27 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        # Embeddings in HDF5; npz needs nothing.
+        "hdf5": ["h5py>=3.11"],
         # Fetching pretrained weights; files that are at hand need nothing.
         "hub": ["huggingface_hub>=1.0"],
         # Writing records through TensorFlow Datasets needs TensorFlow; reading them does not.
         "prep": ["tensorflow-datasets>=4.9.9", "tensorflow-cpu>=2.21", "importlib_resources>=6.4"],
+        # Published data sets that come as HDF5 (React) or LMDB (ATOM3D).
+        "formats": ["h5py>=3.12", "lmdb>=1.6"],
+        # Ligands from sdf and mol2; those of pdbqt need Open Babel, too, whose licence is the GPL.
+        "ligands": ["rdkit>=2025.3"],
+        "pdbqt": ["openbabel-wheel>=3.1.1.22", "rdkit>=2025.3"],
         # tensorboardX only to read back the event files that we write.
-        "test": ["hypothesis>=6.120", "pytest>=8.3", "pytest-xdist>=3.6", "ruff>=0.14", "tensorboardX>=2.6"],
+        "test": [
+            *("h5py>=3.11", "hypothesis>=6.120", "pytest>=8.3", "pytest-xdist>=3.6", "ruff>=0.14"),
+            "tensorboardX>=2.6",
+        ],
         # Independent implementations that parity tests compare with; gigabytes on some machines.
-        "parity": ["fair-esm>=2.0", "huggingface_hub>=1.0", "torch>=2.6", "torch_geometric>=2.6", "transformers>=4.50"],
+        "parity": [
+            *("fair-esm>=2.0", "huggingface_hub>=1.0", "tmtools>=0.3", "torch>=2.6", "torch_geometric>=2.6"),
+            "transformers>=4.50",
+        ],
         "cuda": ["jax[cuda13]>=0.10"],
         "tpu": ["jax[tpu]>=0.10"],
     },

@@ -184,12 +184,12 @@ def compile_case(case: Case, encoder: EncoderConfig | None = None) -> Report:
     devices = topology_devices(case.topology)
     encoder = encoder or case.encoder_config()
     model, task = ResidueModel(encoder, HeadConfig()), make_task("ppbs")
-    optimizer = make_optimizer(OptimizerConfig(), steps=1000)
+    optimizer = make_optimizer(OptimizerConfig(), 1000, encoder.plm)
     grid = empty_grid(case.rows, case.length, encoder.structure.neighbours, GRAPHS_PER_ROW)
     batch = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, grid))
-    state = jax.eval_shape(lambda batch: step_lib.init_state(model, optimizer, batch, seed=0), batch)
+    state = jax.eval_shape(lambda batch: step_lib.init_state(model, optimizer, encoder.plm, batch, seed=0), batch)
     if case.step == "train":
-        step = step_lib.pmap_train_step(model, task, optimizer, seed=0, devices=devices)
+        step = step_lib.pmap_train_step(model, task, optimizer, encoder.plm, seed=0, devices=devices)
         arguments = (state, batch)
     else:
         step, arguments = step_lib.pmap_score_step(model, task, devices=devices), (state.params, batch)

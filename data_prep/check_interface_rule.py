@@ -14,7 +14,6 @@ Partner chains shorter than `MIN_PARTNER_RESIDUES` are not counted: ScanNet labe
 import argparse
 import csv
 import dataclasses
-import gzip
 import re
 import sys
 from collections import Counter
@@ -24,12 +23,10 @@ from pathlib import Path
 import numpy as np
 
 from bihf_jax.protein import INTERFACE_CUTOFF, Protein, StructureError, interface_labels
-from bihf_jax.protein.residue_constants import RESIDUE_TYPES
+from data_prep.formats.residues import ResidueLabels, match_by_number
+from data_prep.formats.scannet import read_data_set
 
 MIN_PARTNER_RESIDUES = 20
-
-# (chain, residue number, insertion code) -> (amino acid, is in an interface)
-Labels = dict[tuple[str, int, str], tuple[str, bool]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,35 +65,15 @@ def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else float("nan")
 
 
-def read_scannet_labels(path: Path) -> dict[str, Labels]:
-    """ScanNet's label file (``>1a2n_0-A``, then ``chain residue amino_acid label``): entry -> labels."""
-    entries: dict[str, Labels] = {}
-    with gzip.open(path, "rt") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.startswith(">"):
-                labels = entries[line[1:].strip()] = {}
-                continue
-            if not line.strip():
-                continue
-            match = re.fullmatch(r"(\S+) (-?\d+)([A-Za-z]?) ([A-Z]) ([01])", line.strip())
-            if match is None:
-                raise ValueError(f"{path.name}, line {number}: expected 'chain residue amino_acid 0|1', got {line!r}")
-            chain, residue, code, amino_acid, label = match.groups()
-            labels[chain, int(residue), code or " "] = (amino_acid, label == "1")
-    return entries
-
-
 def compare(ppbs: Path, cutoff: float = INTERFACE_CUTOFF, *, one_file: bool = False) -> tuple[list[Agreement], Counter]:
     """Agreement of every chain that can be compared, and how many cannot, by reason.
 
     Args:
-      ppbs: folder with ``index.tsv`` and ``labels_*.txt.gz``; the files of the index are relative to its parent.
+      ppbs: folder with ``index.tsv`` and ScanNet's ``labels_*.txt``; the files of the index are relative to its parent.
       cutoff: Å, of the rule.
       one_file: leave the file of the bound partner in Docking Benchmark 5.5 aside.
     """
-    labels = {
-        key: entry for path in sorted(ppbs.glob("labels_*.txt.gz")) for key, entry in read_scannet_labels(path).items()
-    }
+    labels = {entry.id: entry.labels for entry in read_data_set(ppbs, weights=False).entries}
     results, skipped = [], Counter()
     for row in _index_rows(ppbs / "index.tsv"):
         if row["match"] != "same_pdb":
@@ -138,7 +115,7 @@ def _index_rows(path: Path) -> Iterator[dict[str, str]]:
 
 
 def compare_chain(
-    name: str, protein: Protein, chain: str, label_chain: str, labels: Labels, cutoff: float = INTERFACE_CUTOFF
+    name: str, protein: Protein, chain: str, label_chain: str, labels: ResidueLabels, cutoff: float = INTERFACE_CUTOFF
 ) -> Agreement:
     """Agreement on one chain of `protein`, against all its other chains.
 
@@ -147,25 +124,11 @@ def compare_chain(
     others = [other for other in protein.chain_ids if other != chain]
     partner = protein.select_chains([chain])
     rule, _ = interface_labels([partner, protein.select_chains(others)], cutoff)
-    observed = partner.atom_mask.any(axis=1)
-    row_of = {
-        (int(number), str(code)): row
-        for row, (number, code) in enumerate(zip(partner.residue_number, partner.insertion_code, strict=True))
-        if observed[row]
-    }
-    counts: Counter[tuple[bool, bool]] = Counter()
-    unmatched = 0
-    for (chain_of_label, number, code), (amino_acid, label) in labels.items():
-        if chain_of_label != label_chain:
-            continue
-        row = row_of.get((number, code))
-        if row is None or RESIDUE_TYPES[partner.residue_type[row]] != amino_acid:
-            unmatched += 1
-        else:
-            counts[bool(rule[row]), label] += 1
-    return Agreement(
-        name, counts[True, True], counts[True, False], counts[False, True], counts[False, False], unmatched
-    )
+    match = match_by_number(labels, partner, chains={label_chain: chain}, max_unmatched=1.0)  # counted, not refused
+    seen = match.known & partner.atom_mask.any(axis=1)
+    scannet = match.label > 0.5
+    counts = [int((seen & both).sum()) for both in (rule & scannet, rule & ~scannet, ~rule & scannet, ~rule & ~scannet)]
+    return Agreement(name, *counts, unmatched=match.missing + match.mismatched + match.unresolved)
 
 
 def total(results: list[Agreement]) -> Agreement:
@@ -179,7 +142,7 @@ def total(results: list[Agreement]) -> Agreement:
 def main(arguments: list[str] | None = None) -> int:
     """Print the table; 1 where nothing could be compared."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--ppbs", type=Path, required=True, help="folder with index.tsv and labels_*.txt.gz")
+    parser.add_argument("--ppbs", type=Path, required=True, help="folder with index.tsv and labels_*.txt (.gz)")
     parser.add_argument("--cutoff", type=float, default=INTERFACE_CUTOFF, help="Å (default %(default)s)")
     parser.add_argument("--one_file", action="store_true", help="leave the files of bound partners aside")
     flags = parser.parse_args(arguments)

@@ -3,7 +3,6 @@
 Labels come from the complex, features from one partner alone.
 """
 
-import csv
 import dataclasses
 import re
 from collections import Counter, defaultdict
@@ -15,6 +14,8 @@ import numpy as np
 from bihf_jax.data.featurise import OffsetOverflowError, make_example
 from bihf_jax.data.records import count_example, encode_example
 from bihf_jax.protein import Protein, StructureError, interface_labels
+from data_prep.formats.residues import rows_by_number
+from data_prep.formats.text import read_csv
 
 # What can become of a partner or a file; the keys are used in report.json.
 OUTCOMES = {
@@ -181,7 +182,7 @@ def complexes_of_csv(path: Path, files: Iterable[str]) -> list[Complex]:
     """
     available = set(files)
     partners: dict[str, dict[str, list[Part]]] = defaultdict(lambda: defaultdict(list))
-    for line, row in _read_csv(path, ("complex", "partner", "file", "chains")):
+    for line, row in read_csv(path, ("complex", "partner", "file", "chains")):
         if not row["complex"] or not row["partner"]:
             raise ValueError(f"{path}, line {line}: complex and partner must not be empty")
         if row["file"] not in available:
@@ -205,7 +206,7 @@ def read_labels(path: Path, files: Iterable[str]) -> dict[str, tuple[LabelRow, .
     """
     available = set(files)
     rows: dict[str, dict[tuple[str, int, str], LabelRow]] = defaultdict(dict)
-    for line, row in _read_csv(path, ("file", "chain", "residue_number", "insertion_code", "label")):
+    for line, row in read_csv(path, ("file", "chain", "residue_number", "insertion_code", "label")):
         where = f"{path}, line {line}"
         if row["file"] not in available:
             raise ValueError(f"{where}: {row['file']!r} is not a structure file below --structures")
@@ -222,19 +223,6 @@ def read_labels(path: Path, files: Iterable[str]) -> dict[str, tuple[LabelRow, .
     if not rows:
         raise ValueError(f"{path}: no label in it")
     return {file: tuple(of_file.values()) for file, of_file in rows.items()}
-
-
-def _read_csv(path: Path, columns: Sequence[str]) -> Iterable[tuple[int, dict[str, str]]]:
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            if missing := [column for column in columns if column not in (reader.fieldnames or ())]:
-                found = ", ".join(reader.fieldnames or ()) or "nothing"
-                raise ValueError(f"{path}: column {', '.join(missing)} is missing; the first line has {found}")
-            for row in reader:
-                yield reader.line_num, {column: (row[column] or "").strip() for column in columns}
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such file") from error
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -317,11 +305,7 @@ def _read_partner(
 def _given_labels(protein: Protein, part: Part, rows: Sequence[LabelRow]) -> np.ndarray:
     """[N] label of each residue, NaN where no line names it."""
     given = np.full(protein.num_residues, np.nan)
-    residues = defaultdict(list)
-    chains = np.array(protein.chain_ids, dtype=object)[protein.chain_index]
-    keys = zip(chains, protein.residue_number.tolist(), protein.insertion_code.tolist(), strict=True)
-    for index, key in enumerate(keys):
-        residues[key].append(index)
+    residues = rows_by_number(protein)
     for row in rows:
         if part.chains and row.chain not in part.chains:
             continue  # a line for another partner in the same file

@@ -15,6 +15,7 @@ from absl import app, flags
 
 from bihf_jax.configuration import ConfigError
 from bihf_jax.data.records import RecordError, RecordSet
+from bihf_jax.pretrained import PretrainedError
 from bihf_jax.tasks import baselines, metrics, plots, report
 from bihf_jax.tasks.predictions import Predictions, from_examples
 from bihf_jax.training import hosts
@@ -125,7 +126,7 @@ def _evaluate() -> int:
             records=_RECORDS.value,
             controls=[Path(folder) for folder in _CONTROLS.value],
         )
-    except (ConfigError, RecordError, CheckpointError, json.JSONDecodeError) as error:
+    except (ConfigError, PretrainedError, RecordError, CheckpointError, json.JSONDecodeError) as error:
         return multihost.fail(error)
     if hosts.this_host().index == 0:
         print(report.score_table(scores))

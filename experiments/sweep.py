@@ -28,8 +28,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from bihf_jax.data.records import RecordSet
+from bihf_jax.configuration import ConfigError
+from bihf_jax.data.records import RecordError, RecordSet
 from bihf_jax.models import FUSION_METHODS
+from bihf_jax.pretrained import PretrainedError
 from bihf_jax.tasks import baselines, comparison, plots
 from bihf_jax.tasks.predictions import Predictions, from_examples, read_csv
 from bihf_jax.training.config import load_config
@@ -128,7 +130,8 @@ class Sweep:
                     continue
                 if not finished:
                     failed.append(run)
-                    _LOGGER.error("%s seed %d failed; see %s", *run, plan.folder(*run) / "log.txt")
+                    log = plan.folder(*run) / "log.txt"
+                    _LOGGER.error("%s seed %d failed; see %s, which ends: %s", *run, log, _last_line(log))
                     continue
                 done += 1
                 left = (time.monotonic() - start) / done * (len(missing) - done - len(failed))
@@ -175,6 +178,12 @@ class Sweep:
         # Seeds of a method compile the same program.
         compiled = str((self._plan.workdir / "compiled").resolve())
         return {"JAX_COMPILATION_CACHE_DIR": compiled, **os.environ}
+
+
+def _last_line(log: Path) -> str:
+    """The error of a run that failed; Python and the entry points print it last."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
 
 
 def _own_cores(slot: int, jobs: int) -> list[str]:
@@ -256,11 +265,15 @@ def _run(plan: Plan, split: str, ours: Sequence[str]) -> int:
     sweep = Sweep(plan)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sweep.stop())
-    failed = sweep.run(lambda: summarise(plan, split, ours))
-    if sweep.stopped:
-        _LOGGER.info("stopped by a signal; the same command goes on from here")
-        return _STATUS_OF_SIGTERM
-    print(summarise(plan, split, ours) or "nothing to compare: no finished run of a baseline")
+    try:
+        failed = sweep.run(lambda: summarise(plan, split, ours))
+        if sweep.stopped:
+            _LOGGER.info("stopped by a signal; the same command goes on from here")
+            return _STATUS_OF_SIGTERM
+        print(summarise(plan, split, ours) or "nothing to compare: no finished run of a baseline")
+    except (ConfigError, PretrainedError, RecordError) as error:
+        _LOGGER.error("%s", error)
+        return 1
     if failed:
         _LOGGER.error("failed: %s", ", ".join(f"{method} seed {seed}" for method, seed in failed))
         return 1

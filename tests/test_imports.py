@@ -29,12 +29,19 @@ print(sorted(scores["splits"]), sorted(loaded))
 """
 
 
+def test_importing_the_package_is_light():
+    """`import bihf_jax` loads neither JAX nor NumPy: they come with the first model that is loaded."""
+    code = 'import sys, bihf_jax; print(callable(bihf_jax.load), sorted({"jax", "numpy", "flax"} & set(sys.modules)))'
+    assert run_python(code).strip() == "True []"
+
+
 @pytest.mark.parametrize("entry_point", ["train", "evaluate"])
 def test_importing_everything_loads_neither(entry_point):
     """All modules of the package and an entry point together load no TensorFlow and no PyTorch."""
     modules = [module.name for module in pkgutil.walk_packages(bihf_jax.__path__, "bihf_jax.")]
     assert "bihf_jax.training.loop" in modules
-    assert run_python(_IMPORT_ALL, *modules, f"experiments.{entry_point}").strip() == "[]"
+    entry_points = [f"experiments.{name}" for name in (entry_point, "predict", "embed")]
+    assert run_python(_IMPORT_ALL, *modules, *entry_points).strip() == "[]"
 
 
 @pytest.mark.slow

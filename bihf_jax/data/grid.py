@@ -1,13 +1,14 @@
 """Placing examples into the residue grid (see `batch.ProteinBatch`), cropping included. Numpy only."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from bihf_jax.data import alphabet
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.data.example import BACKBONE_ATOMS, MAX_NEIGHBOURS, TORSIONS, Example
+from bihf_jax.data.plan import GridShape
 
 _STRUCTURE_ATOMS = [BACKBONE_ATOMS.index(name) for name in ("N", "CA", "C")]
 _SPECIAL_TOKENS = (alphabet.CLS, alphabet.EOS)
@@ -37,6 +38,11 @@ def empty_grid(rows: int, length: int, neighbours: int, graphs: int) -> ProteinB
         record=np.full((rows, graphs), -1, np.int32),
         row_id=np.arange(rows, dtype=np.int32),
     )
+
+
+def example_batch(shape: GridShape) -> ProteinBatch:
+    """One row of padding in the shapes of the grid: what a model is initialised with."""
+    return empty_grid(1, min(shape.buckets), shape.neighbours, shape.graphs_per_row)
 
 
 def place_example(grid: ProteinBatch, row: int, start: int, graph: int, record: int, example: Example) -> int:
@@ -102,6 +108,28 @@ def make_grid(
 def split_over_devices(grid: ProteinBatch, num_devices: int) -> ProteinBatch:
     """[rows, ...] -> [devices, rows / devices, ...], rows in order."""
     return ProteinBatch(*(x.reshape(num_devices, x.shape[0] // num_devices, *x.shape[1:]) for x in grid))
+
+
+def values_by_record(values: np.ndarray, batch: ProteinBatch) -> Iterator[tuple[int, np.ndarray]]:
+    """Takes the proteins of a batch apart again.
+
+    Args:
+      values: [..., R, L, *] something of every slot.
+      batch: [..., R, L].
+
+    Yields:
+      (record, its values [slots, *]) for each protein.
+    """
+    length = batch.tokens.shape[-1]
+    rows = zip(
+        values.reshape(-1, length, *values.shape[batch.tokens.ndim :]),
+        batch.protein_segment.reshape(-1, length),
+        batch.record.reshape(-1, batch.record.shape[-1]),
+        strict=True,
+    )
+    for row_values, segment, record in rows:
+        for graph in np.flatnonzero(record >= 0):
+            yield int(record[graph]), row_values[segment == graph + 1]
 
 
 def crop_example(example: Example, max_slots: int, rng: np.random.Generator) -> Example:

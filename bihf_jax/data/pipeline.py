@@ -10,7 +10,7 @@ import numpy as np
 from bihf_jax.data import grid as grid_lib
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.data.example import Example
-from bihf_jax.data.plan import GridShape, Schedule, Step, make_plan
+from bihf_jax.data.plan import GridShape, Schedule, Step, plan_once
 
 
 class Records(Protocol):
@@ -72,11 +72,6 @@ class StepSource:
         return grid_lib.crop_example(self.records[record], length, rng)
 
 
-def example_batch(shape: GridShape) -> ProteinBatch:
-    """One row of padding in the shapes of the grid: what a model is initialised with."""
-    return grid_lib.empty_grid(1, min(shape.buckets), shape.neighbours, shape.graphs_per_row)
-
-
 def training_batches(
     records: Records, shape: GridShape, host: Host, *, seed: int, first_step: int, last_step: int
 ) -> Iterator[ProteinBatch]:
@@ -89,16 +84,8 @@ def training_batches(
 
 def evaluation_batches(records: Records, shape: GridShape, host: Host) -> tuple[int, Iterator[ProteinBatch]]:
     """(number of steps, batches) that hold every record once, whole, in a fixed order."""
-    shape = shape.for_evaluation(int(max(records.slots)), host.global_devices)
-    # Longest first packs best, and no order has to be kept: scores are mapped back by record.
-    order = np.argsort(-np.asarray(records.slots), kind="stable")
-    steps = [(0, _renumber(step, order)) for step in make_plan(records.slots[order], shape, seed=None)]
+    steps = [(0, step) for step in plan_once(records.slots, shape, host.global_devices)]
     return len(steps), _read_ahead(StepSource(records, steps, len(steps), shape, host, seed=0), 0)
-
-
-def _renumber(step: Step, order: np.ndarray) -> Step:
-    """A plan over reordered records, with the records' own numbers."""
-    return Step(step.length, tuple(tuple(int(order[i]) for i in row) for row in step.rows))
 
 
 def _read_ahead(source: StepSource, first_step: int) -> Iterator[ProteinBatch]:

@@ -146,6 +146,26 @@ def make_plan(slots: Sequence[int] | np.ndarray, shape: GridShape, *, seed: int 
     return steps
 
 
+def plan_once(slots: Sequence[int] | np.ndarray, shape: GridShape, num_devices: int) -> list[Step]:
+    """Plans every record once, whole, in an order that depends on the slots alone.
+
+    Args:
+      slots: [records] slots of each record, at least one.
+      shape: the grid; longer rows are added where a record needs them (`GridShape.for_evaluation`).
+      num_devices: that the rows of a step are dealt to.
+    """
+    slots = np.asarray(slots)
+    shape = shape.for_evaluation(int(slots.max()), num_devices)
+    # Longest first packs best, and no order has to be kept: results are mapped back by record.
+    order = np.argsort(-slots, kind="stable")
+    return [_renumber(step, order) for step in make_plan(slots[order], shape, seed=None)]
+
+
+def _renumber(step: Step, order: np.ndarray) -> Step:
+    """A plan over reordered records, with the records' own numbers."""
+    return Step(step.length, tuple(tuple(int(order[i]) for i in row) for row in step.rows))
+
+
 def _fill_rows(
     records: np.ndarray, slots: np.ndarray, length: int, shorter: int, graphs_per_row: int
 ) -> tuple[list[Row], np.ndarray]:

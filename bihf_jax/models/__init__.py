@@ -1,6 +1,6 @@
 """Models: pLM, structure encoders, fusion, the fused encoder, heads.
 
-Public names: the configs, `FusedEncoder` (with `EncoderOutput`) and `ResidueModel`.
+Public names: the configs, `FusedEncoder` (with `EncoderOutput`), `ResidueModel`, and `merge_lora` with its inverse.
 """
 
 from bihf_jax.models.config import (
@@ -10,6 +10,7 @@ from bihf_jax.models.config import (
     FusionConfig,
     GVPConfig,
     HeadConfig,
+    LearningConfig,
     MPNNConfig,
     PLMConfig,
     ProNetConfig,
@@ -17,6 +18,7 @@ from bihf_jax.models.config import (
 )
 from bihf_jax.models.encoder import EncoderOutput, FusedEncoder
 from bihf_jax.models.heads import ResidueHead, ResidueModel
+from bihf_jax.models.lora import MergedLoRA, merge_lora, unmerge_lora
 from bihf_jax.models.plm import ProteinLanguageModel
 
 __all__ = [
@@ -28,11 +30,15 @@ __all__ = [
     "FusionConfig",
     "GVPConfig",
     "HeadConfig",
+    "LearningConfig",
     "MPNNConfig",
+    "MergedLoRA",
     "PLMConfig",
     "ProNetConfig",
     "ProteinLanguageModel",
     "ResidueHead",
     "ResidueModel",
     "StructureConfig",
+    "merge_lora",
+    "unmerge_lora",
 ]

@@ -13,6 +13,7 @@ Three implementations with the same result:
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +61,39 @@ def segment_attention(
             "EncoderConfig.attention to one of them."
         )
     return _IMPLEMENTATIONS[implementation](query, key, value, query_segment, key_segment)
+
+
+class AttentionSummary(NamedTuple):
+    """What the weights of a self-attention are like, as the mean over its heads; 0 where the segment is 0."""
+
+    entropy: Array  # [R, L] float32 nats: 0 where all weight is on one slot, the log of their number where it is equal
+    own: Array  # [R, L] float32: the weight on the slot itself
+
+
+def attention_summary(query: Array, key: Array, segment: Array) -> AttentionSummary:
+    """Of self-attention as `segment_attention` does it, query and key [R, H, L, D], segment [R, L].
+
+    Takes memory of H x 128 x L numbers a row, and nothing of size L x L.
+    """
+    return AttentionSummary(*jax.lax.map(lambda row: _row_summary(*row), (query, key, segment)))
+
+
+def _row_summary(query: Array, key: Array, segment: Array) -> tuple[Array, Array]:
+    """Query and key [H, L, D], segment [L] -> entropy [L], weight on the own slot [L]."""
+    length = query.shape[1]
+
+    def summarise(block: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        block_query, block_segment, slots = block  # [H, BLOCK, D], [BLOCK], [BLOCK]
+        allowed = _same_segment(block_segment, segment)  # [BLOCK, L]
+        scores = jnp.where(allowed, _scores(block_query, key), _MASKED_SCORE)
+        weights = jnp.where(allowed, jax.nn.softmax(scores, axis=-1), 0)  # [H, BLOCK, L]
+        entropy = -jnp.sum(weights * jnp.log(jnp.where(weights > 0, weights, 1)), axis=-1)
+        own = jnp.sum(jnp.where(slots[:, None] == jnp.arange(length), weights, 0), axis=-1)
+        return entropy.mean(axis=0), own.mean(axis=0)
+
+    blocks = (_split_blocks(query, 1), _split_blocks(segment, 0), _split_blocks(jnp.arange(length), 0))
+    entropy, own = jax.lax.map(summarise, blocks)
+    return _join_blocks(entropy, 0, length), _join_blocks(own, 0, length)
 
 
 def _dense_attention(query: Array, key: Array, value: Array, query_segment: Array, key_segment: Array) -> Array:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import math
+from typing import Any
 
 from bihf_jax.data import alphabet
 from bihf_jax.data.example import BACKBONE_ATOMS, MAX_NEIGHBOURS
@@ -13,6 +15,7 @@ SIDES = ("sequence", "structure")
 ATTENTION_KINDS = ("auto", "blockwise", "splash", "dense")
 DTYPES = ("float32", "bfloat16")
 ROTARY_DTYPES = ("float32", "float16")
+LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")  # the dense layers of a pLM block
 PRONET_LEVELS = ("aminoacid", "backbone", "allatom")
 MAX_SPHERICAL = 7  # of `ProNetConfig`: what the basis functions are exact for in float32
 
@@ -36,6 +39,69 @@ def _check_rates(config: object, *names: str) -> None:
         _check(f"{type(config).__name__}.{name}", value, 0.0 <= value < 1.0, "0 <= rate < 1", fix)
 
 
+# Mode of `LearningConfig` -> the other settings that it reads.
+LEARNING_MODES = {
+    "full": ("rate_multiplier", "layer_decay"),
+    "lora": ("rate_multiplier", "layer_decay", "rank", "alpha", "targets"),
+    "frozen": (),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class LearningConfig:
+    """What of the pLM learns, and how fast.
+
+    Attributes:
+      mode: "full": all of it. "frozen": nothing; its weights have no gradient and no optimizer state, and are kept in
+        the compute type. Gradients still pass through the blocks to what was exchanged before them. "lora" (Hu et al.
+        2021): its weights are frozen like that, and an update of low rank learns beside each layer of `targets`.
+      rate_multiplier: "full" and "lora": the pLM's learning rate over that of the rest of the model.
+      layer_decay: "full" and "lora": block l of L, counted from 1, learns at layer_decay^(L - l) times that rate, the
+        token embedding at layer_decay^L; 0.8 to 0.95 where it is used.
+      rank: "lora": rank of the updates; their parameters, memory and time are proportional to it.
+      alpha: "lora": the updates are multiplied by alpha / rank.
+      targets: "lora": which dense layers of every block, of `LORA_TARGETS`.
+    """
+
+    mode: str = "full"
+    rate_multiplier: float = 1.0
+    layer_decay: float = 1.0
+    rank: int = 8
+    alpha: float = 16.0
+    targets: tuple[str, ...] = ("q_proj", "v_proj")
+
+    def __post_init__(self) -> None:
+        modes = ", ".join(LEARNING_MODES)
+        _check("LearningConfig.mode", self.mode, self.mode in LEARNING_MODES, modes, "Choose one.")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name != "mode" and field.name not in LEARNING_MODES[self.mode]:
+                readers = " or ".join(mode for mode, names in LEARNING_MODES.items() if field.name in names)
+                allowed = f"{field.default!r}, as mode {self.mode!r} does not read it"
+                fix = f"Leave it out, or set mode to {readers}."
+                _check(f"LearningConfig.{field.name}", value, value == field.default, allowed, fix)
+        fix = 'With mode "frozen" nothing of the pLM learns.'
+        valid = 0 < self.rate_multiplier < math.inf
+        _check("LearningConfig.rate_multiplier", self.rate_multiplier, valid, "more than 0", fix)
+        valid = 0 < self.layer_decay <= 1
+        _check("LearningConfig.layer_decay", self.layer_decay, valid, "0 < layer_decay <= 1", "1 is no decay.")
+        _check_positive(self, "rank")
+        _check("LearningConfig.alpha", self.alpha, 0 < self.alpha < math.inf, "more than 0", "2 x rank is usual.")
+        valid = 0 < len(self.targets) == len({*self.targets} & {*LORA_TARGETS})
+        fix = "Name one or more, each once."
+        _check("LearningConfig.targets", self.targets, valid, ", ".join(LORA_TARGETS), fix)
+
+    @property
+    def freezes(self) -> bool:
+        """Whether the pLM's own weights stay as they are."""
+        return self.mode != "full"
+
+    @property
+    def adapted(self) -> tuple[str, ...]:
+        """The dense layers that have an update of low rank."""
+        return self.targets if self.mode == "lora" else ()
+
+
 @dataclasses.dataclass(frozen=True)
 class PLMConfig:
     """ESM-2 (Lin et al. 2023). Time and memory grow with layers x width^2 x slots; `PLM_SIZES` has the published ones.
@@ -54,6 +120,7 @@ class PLMConfig:
         not of all; the parameters are the same, and a step copies them once.
       pretrained: Where a new run takes the pLM's weights from, as in `pretrained.load_esm2`; "" is random ones. In a
         config document it also stands for the sizes.
+      learning: What of it learns, and how fast.
     """
 
     layers: int = 6
@@ -66,6 +133,7 @@ class PLMConfig:
     remat: bool = False
     scan: bool = False
     pretrained: str = ""
+    learning: LearningConfig = dataclasses.field(default_factory=LearningConfig)
 
     def __post_init__(self) -> None:
         _check_positive(self, "layers", "width", "heads")
@@ -91,6 +159,12 @@ class PLMConfig:
     @property
     def feed_forward_width(self) -> int:
         return 4 * self.width
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """The settings that belong to the weights, and are the same wherever they are used; the others are a run's."""
+        names = ("layers", "width", "heads", "vocab", "token_dropout", "rotary_dtype")
+        return {name: getattr(self, name) for name in names}
 
     @classmethod
     def named(cls, name: str, **changes: object) -> "PLMConfig":
@@ -342,8 +416,8 @@ class EncoderConfig:
       representation_width: Channels of the merged representation.
       residue_masking: Share of the residue types that is hidden in training, from both sides: their tokens are <mask>.
       dropout: Share of the merged representation that is dropped in training.
-      dtype: Compute type, "float32" or "bfloat16" (half the memory on accelerators, slower on CPU). Parameters,
-        softmax, norms and geometry are float32 in both.
+      dtype: Compute type, "float32" or "bfloat16" (half the memory on accelerators, slower on CPU). Softmax, norms,
+        geometry and all parameters that learn are float32 in both.
       attention: "auto" is "blockwise" on CPU, "splash" on TPU and "dense" elsewhere (`attention.segment_attention`).
     """
 

@@ -25,7 +25,7 @@ class EncoderOutput(NamedTuple):
     representation: Array  # [R, L, representation_width] both sides merged
     sequence: Array | None  # [R, L, pLM width] after the pLM's last LayerNorm
     structure: Array | None  # [R, L, structure width] invariant features
-    intermediates: dict[str, Array]  # by stage and name, e.g. "stage1/gate"
+    intermediates: dict[str, Array]  # by stage and name, e.g. "stage1/gate"; see `FusedEncoder`
 
 
 class FusedEncoder(nn.Module):
@@ -33,6 +33,11 @@ class FusedEncoder(nn.Module):
 
     `FusedEncoder(config).apply(variables, batch)` evaluates; with the row ids and a "dropout" key it trains:
     `.apply(variables, batch, batch.row_id, rngs={"dropout": step_key})`.
+
+    Intermediates of the stages, from 1; what nobody reads of them is not computed in a compiled program:
+    "stageN/sequence" [R, L, pLM width] and "stageN/structure" [R, L, structure width], the side's features at the end
+    of the stage, with the update of the exchange after it; "stageN/sequence_change" and "stageN/structure_change"
+    [R, L] float32, how long the update was, relative to the features it was added to; and what the fusion adds.
     """
 
     config: EncoderConfig
@@ -69,18 +74,29 @@ class FusedEncoder(nn.Module):
             sequence = self.plm.embed(batch.tokens, batch.chain_segment, batch.sequence_mask)  # [R, L, Cs]
         if "structure" in sides:
             structure = self.structure.embed(batch, row_id)  # scalars [R, L, Cg] and what else the encoder has
-        intermediates = {}
+        intermediates: dict[str, Array] = {}
+        reached: dict[str, str] = {}  # side -> the last stage that it went through
         for part, stage in self.config.schedule:
+            name = f"stage{stage + 1}"
             if part == "sequence":
                 sequence = self.plm.blocks(layers[stage], sequence, batch.chain_segment, batch.sequence_mask, row_id)
+                reached[part] = name
             elif part == "structure":
                 structure = self.structure.stage(stage, structure, row_id)
+                reached[part] = name
             else:
-                fused = self.fusions[stage](sequence, self.structure.scalars(structure), masks, carry, row_id)
+                scalars = self.structure.scalars(structure)
+                fused = self.fusions[stage](sequence, scalars, masks, carry, row_id)
+                intermediates |= {f"{name}/{key}": value for key, value in fused.intermediates.items()}
+                intermediates[f"{name}/sequence_change"] = _relative_length(fused.sequence_update, sequence)
+                intermediates[f"{name}/structure_change"] = _relative_length(fused.structure_update, scalars)
                 sequence = sequence + fused.sequence_update
                 structure = self.structure.add_scalars(structure, fused.structure_update)
                 carry = fused.carry
-                intermediates |= {f"stage{stage + 1}/{name}": value for name, value in fused.intermediates.items()}
+            if "sequence" in reached:
+                intermediates[f"{reached['sequence']}/sequence"] = sequence
+            if "structure" in reached:
+                intermediates[f"{reached['structure']}/structure"] = self.structure.scalars(structure)
         if sequence is not None:
             sequence = jnp.where(masks.sequence[..., None], self.plm.finish(sequence), 0)
         if structure is not None:
@@ -98,3 +114,9 @@ class FusedEncoder(nn.Module):
         representation = self.merge_dense(jnp.concatenate(parts, axis=-1))
         representation = jnp.where(masks.any_side[..., None], representation, 0)
         return self.dropout(representation, row_id)
+
+
+def _relative_length(update: Array, x: Array) -> Array:
+    """|update| / |x| over the last axis, float32; 0 where x is 0."""
+    update_length, length = (jnp.linalg.norm(value.astype(jnp.float32), axis=-1) for value in (update, x))
+    return jnp.where(length > 0, update_length / jnp.where(length > 0, length, 1), 0)

@@ -39,6 +39,11 @@ class SlotMasks(NamedTuple):
     def any_side(self) -> Array:
         return self.sequence | self.structure
 
+    @property
+    def protein_slots(self) -> Array:
+        """`protein_segment`, and 0 also where both sides are absent."""
+        return jnp.where(self.any_side, self.protein_segment, 0)
+
 
 class FusionOutput(NamedTuple):
     """What one exchange adds to each side; zeros where the side is absent or does not listen."""
@@ -83,18 +88,24 @@ class Fusion(nn.Module):
             self._project(structure, masks.structure, "structure"),
         )
 
-    def _attend(self, queries: Array, keys: Array, query_segment: Array, key_segment: Array, prefix: str = "") -> Array:
-        """Multi-head attention of [R, Lq, C] over [R, Lk, C] of the same segment -> [R, Lq, C]."""
+    def _heads(self, queries: Array, keys: Array, prefix: str = "") -> tuple[Array, Array, Array]:
+        """Query [R, H, Lq, D], key and value [R, H, Lk, D] of tokens [R, Lq, C] and [R, Lk, C]."""
         width, heads = self.config.width, self.config.heads
         query, key, value = (
             jnp.swapaxes(
                 nn.Dense(width, dtype=self.dtype, name=f"{prefix}{name}")(x).reshape(*x.shape[:2], heads, -1), 1, 2
             )
             for name, x in (("query", queries), ("key", keys), ("value", keys))
-        )  # [R, H, L, D]
+        )
+        return query, key, value
+
+    def _attend(
+        self, query: Array, key: Array, value: Array, query_segment: Array, key_segment: Array, prefix: str = ""
+    ) -> Array:
+        """Multi-head attention of the queries over the keys of the same segment -> [R, Lq, C]."""
         attended = segment_attention(query, key, value, query_segment, key_segment, self.attention)
-        attended = jnp.swapaxes(attended, 1, 2).reshape(*queries.shape[:2], width)
-        return nn.Dense(width, dtype=self.dtype, name=f"{prefix}attention_out")(attended)
+        attended = jnp.swapaxes(attended, 1, 2).reshape(query.shape[0], query.shape[2], self.config.width)
+        return nn.Dense(self.config.width, dtype=self.dtype, name=f"{prefix}attention_out")(attended)
 
     def _listens(self, side: str) -> bool:
         return self.config.direction in ("both", f"to_{side}")
@@ -127,7 +138,7 @@ class LocalFusion(Fusion):
 
     x1 and x2 are the projected sequence and structure features, f one vote MLP (C -> C -> 2) for both. A side that is
     absent casts no vote and its logit is minus infinity, so z is the other side; where both are absent z is 0.
-    Intermediates: "gate" [R, L, 2] float32, the weights of sequence and structure.
+    Intermediates: "gate" [R, L, 2] float32, the weights of sequence and structure; "fused" [R, L, C], z before dropout.
     """
 
     @nn.compact
@@ -146,8 +157,8 @@ class LocalFusion(Fusion):
         gate = jnp.where(present, gate, 0.0)  # both absent: softmax gives 1/2 each
 
         z = gate[..., :1].astype(dtype) * x1 + gate[..., 1:].astype(dtype) * x2  # [R, L, C]
-        z = Dropout(self.config.dropout, name="dropout")(z, row_id)
-        return FusionOutput(*self._updates(z, z, sequence, structure, masks), {"gate": gate})
+        dropped = Dropout(self.config.dropout, name="dropout")(z, row_id)
+        return FusionOutput(*self._updates(dropped, dropped, sequence, structure, masks), {"gate": gate, "fused": z})
 
 
 class GlobalFusion(Fusion):
@@ -157,7 +168,8 @@ class GlobalFusion(Fusion):
     and <eos> included. The token is the sum of the projected sequence and structure features, with a learned vector in
     place of a side that is absent. Queries, keys and values are read from the tokens' LayerNorm; z is the attention's
     output.
-    Intermediates: "attended" [R, L, C], z before dropout.
+    Intermediates: "fused" [R, L, C], z before dropout; "query" and "key" [R, H, L, D], which the attention's weights
+    follow from (`attention.attention_summary`).
     """
 
     @nn.compact
@@ -172,10 +184,11 @@ class GlobalFusion(Fusion):
             tokens += jnp.where(mask[..., None], 0, absent)
 
         tokens = layer_norm("token_norm", dtype)(tokens)
-        segment = jnp.where(masks.any_side, masks.protein_segment, 0)
-        z = self._attend(tokens, tokens, segment, segment)
+        query, key, value = self._heads(tokens, tokens)
+        z = self._attend(query, key, value, masks.protein_slots, masks.protein_slots)
         dropped = Dropout(self.config.dropout, name="dropout")(z, row_id)
-        return FusionOutput(*self._updates(dropped, dropped, sequence, structure, masks), {"attended": z})
+        updates = self._updates(dropped, dropped, sequence, structure, masks)
+        return FusionOutput(*updates, {"fused": z, "query": query, "key": key})
 
 
 class LinearFusion(Fusion):
@@ -218,7 +231,7 @@ class CrossFusion(Fusion):
         segment = jnp.concatenate(
             [jnp.where(mask, masks.protein_segment, 0) for mask in (masks.sequence, masks.structure)], axis=1
         )
-        attended = self._attend(tokens, tokens, segment, segment)
+        attended = self._attend(*self._heads(tokens, tokens), segment, segment)
         dropped = Dropout(self.config.dropout, name="dropout")(attended, row_id)
         updates = self._updates(*jnp.split(dropped, 2, axis=1), sequence, structure, masks)
         return FusionOutput(*updates, {"attended": attended})
@@ -253,7 +266,8 @@ class TokenFusion(Fusion):
         ):
             query = layer_norm(f"{name}_query_norm", dtype)(token)
             segment = jnp.where(mask, masks.protein_segment, 0)
-            token = token + self._attend(query, x, numbers, segment, f"{name}_")
+            heads = self._heads(query, x, f"{name}_")
+            token = token + self._attend(*heads, numbers, segment, f"{name}_")
             answer = layer_norm(f"{name}_token_norm", dtype)(token)
             answer = Dropout(self.config.dropout, name=f"{name}_dropout")(answer, row_id)
             of_slot = jnp.maximum(masks.protein_segment - 1, 0)[..., None]

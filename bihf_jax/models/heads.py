@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.models.config import EncoderConfig, HeadConfig
 from bihf_jax.models.dropout import Dropout
-from bihf_jax.models.encoder import FusedEncoder
+from bihf_jax.models.encoder import EncoderOutput, FusedEncoder
 from bihf_jax.models.plm import layer_norm
 
 Array = jax.Array
@@ -43,4 +43,9 @@ class ResidueModel(nn.Module):
 
     def __call__(self, batch: ProteinBatch, row_id: Array | None = None) -> Array:
         """Logits [R, L, num_outputs] float32 of every slot; `row_id` [R] turns dropout on."""
-        return self.head(self.encoder(batch, row_id).representation, row_id)
+        return self.logits_and_features(batch, row_id)[0]
+
+    def logits_and_features(self, batch: ProteinBatch, row_id: Array | None = None) -> tuple[Array, EncoderOutput]:
+        """The logits, and what the encoder made on the way to them."""
+        encoded = self.encoder(batch, row_id)
+        return self.head(encoded.representation, row_id), encoded

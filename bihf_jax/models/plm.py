@@ -16,6 +16,7 @@ from bihf_jax.data import alphabet
 from bihf_jax.models.attention import segment_attention
 from bihf_jax.models.config import PLMConfig
 from bihf_jax.models.dropout import Dropout
+from bihf_jax.models.lora import SUFFIX, LowRankUpdate
 
 Array = jax.Array
 Params = Mapping[str, Any]
@@ -28,6 +29,23 @@ TRAINED_MASK_RATIO = 0.15 * 0.8
 def layer_norm(name: str, dtype: jnp.dtype, epsilon: float = LAYER_NORM_EPSILON) -> nn.LayerNorm:
     """LayerNorm with float32 statistics (two-pass: the one-pass variance of a large mean loses digits)."""
     return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)
+
+
+def parameter_dtype(config: PLMConfig, dtype: jnp.dtype) -> jnp.dtype:
+    """Type of the weights that are converted to the compute type where they are used.
+
+    What learns must be float32. What is frozen is kept as it is used: the same function in half the memory. LayerNorms
+    are computed in float32, so theirs are not converted.
+    """
+    return dtype if config.learning.freezes else jnp.float32
+
+
+def project(config: PLMConfig, dtype: jnp.dtype, name: str, features: int, x: Array) -> Array:
+    """The dense layer `name` of the module that calls, [.., C] -> [.., features], with its update of low rank."""
+    y = nn.Dense(features, dtype=dtype, param_dtype=parameter_dtype(config, dtype), name=name)(x)
+    if name in config.learning.adapted:
+        y += LowRankUpdate(features, config.learning, dtype, name=name + SUFFIX)(x)
+    return y
 
 
 def round_to_dtype(x: Array) -> Array:
@@ -112,13 +130,15 @@ class SelfAttention(nn.Module):
     @nn.compact
     def __call__(self, x: Array, segment: Array, positions: Array) -> Array:
         """[R, L, C], segment and positions [R, L] -> [R, L, C]."""
-        query, key, value = (self._heads(nn.Dense(self.config.width, dtype=self.dtype, name=name)(x))
-                             for name in ("q_proj", "k_proj", "v_proj"))  # fmt: skip
+        width = self.config.width
+        query, key, value = (
+            self._heads(project(self.config, self.dtype, name, width, x)) for name in ("q_proj", "k_proj", "v_proj")
+        )
         frequencies = rotary_frequencies(self.config.head_width, self.config.rotary_dtype)
         query, key = rotary(query, positions, frequencies), rotary(key, positions, frequencies)
         attended = segment_attention(query, key, value, segment, segment, self.attention)
         attended = jnp.swapaxes(attended, 1, 2).reshape(x.shape)  # [R, H, L, D] -> [R, L, C]
-        return nn.Dense(self.config.width, dtype=self.dtype, name="out_proj")(attended)
+        return project(self.config, self.dtype, "out_proj", width, attended)
 
     def _heads(self, x: Array) -> Array:
         """[R, L, C] -> [R, H, L, D]."""
@@ -140,8 +160,8 @@ class TransformerBlock(nn.Module):
         update = SelfAttention(config, self.dtype, self.attention, name="self_attn")(normed, segment, positions)
         x += Dropout(config.dropout, name="attention_dropout")(update, row_id)
         update = layer_norm("final_layer_norm", self.dtype)(x)
-        update = nn.Dense(config.feed_forward_width, dtype=self.dtype, name="fc1")(update)
-        update = nn.Dense(config.width, dtype=self.dtype, name="fc2")(nn.gelu(update, approximate=False))
+        update = nn.gelu(project(config, self.dtype, "fc1", config.feed_forward_width, update), approximate=False)
+        update = project(config, self.dtype, "fc2", config.width, update)
         return round_to_dtype(x + Dropout(config.dropout, name="feed_forward_dropout")(update, row_id))
 
 
@@ -153,7 +173,7 @@ class ProteinLanguageModel(nn.Module):
 
     Attributes:
       config: Sizes.
-      dtype: Compute type; parameters are float32.
+      dtype: Compute type; parameters are float32, but see `parameter_dtype`.
       attention: See `attention.segment_attention`.
     """
 
@@ -164,8 +184,13 @@ class ProteinLanguageModel(nn.Module):
     def setup(self) -> None:
         config = self.config
         block = nn.remat(TransformerBlock) if config.remat else TransformerBlock
-        initializer = nn.initializers.normal(0.02)
-        self.embed_tokens = nn.Embed(config.vocab, config.width, dtype=self.dtype, embedding_init=initializer)
+        self.embed_tokens = nn.Embed(
+            config.vocab,
+            config.width,
+            dtype=self.dtype,
+            param_dtype=parameter_dtype(config, self.dtype),
+            embedding_init=nn.initializers.normal(0.02),
+        )
         self.layers = [block(config, self.dtype, self.attention) for _ in range(config.layers)]
         self.emb_layer_norm_after = layer_norm(None, self.dtype)
         self.lm_head = LanguageModelHead(config, self.dtype)
@@ -247,7 +272,7 @@ class LanguageModelHead(nn.Module):
     @nn.compact
     def __call__(self, x: Array, embedding: Array) -> Array:
         """[R, L, C], token embedding [vocab, C] -> [R, L, vocab] float32."""
-        x = nn.gelu(nn.Dense(self.config.width, dtype=self.dtype, name="dense")(x), approximate=False)
+        x = nn.gelu(project(self.config, self.dtype, "dense", self.config.width, x), approximate=False)
         x = layer_norm("layer_norm", self.dtype)(x)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.config.vocab,))
         return jnp.einsum("rlc,vc->rlv", x, embedding.astype(x.dtype)).astype(jnp.float32) + bias

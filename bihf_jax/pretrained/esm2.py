@@ -1,6 +1,5 @@
 """ESM-2 (Lin et al. 2023) from published weights: every tensor of the file is accounted for, every parameter filled."""
 
-import dataclasses
 import functools
 import logging
 import re
@@ -98,7 +97,7 @@ def with_pretrained_plm(params: Params, config: PLMConfig) -> Params:
     """The parameters of a model that contains the fused encoder, its pLM's replaced by those of `config.pretrained`.
 
     Args:
-      params: of `ResidueModel`, with "encoder" and in it "plm".
+      params: of `ResidueModel`, with "encoder" and in it "plm". Its types are kept, and so are LoRA's updates.
       config: of its pLM.
 
     Raises:
@@ -107,17 +106,18 @@ def with_pretrained_plm(params: Params, config: PLMConfig) -> Params:
     if "plm" not in params["encoder"]:
         raise PretrainedError("config.encoder.plm.pretrained is set, but the fusion method runs no sequence side")
     model = load_esm2(config.pretrained, head=False)
-    sizes = ("layers", "width", "heads", "vocab", "token_dropout", "rotary_dtype")
-    theirs, ours = ({name: getattr(c, name) for name in sizes} for c in (model.config, config))
+    theirs, ours = model.config.architecture, config.architecture
     if theirs != ours:
         differing = ", ".join(
-            f"{name} {theirs[name]!r}, not {ours[name]!r}" for name in sizes if theirs[name] != ours[name]
+            f"{name} {theirs[name]!r}, not {ours[name]!r}" for name in theirs if theirs[name] != ours[name]
         )
         raise PretrainedError(
             f"config.encoder.plm: {config.pretrained} has {differing}; leave these keys (and name) out of the config: "
             f"pretrained gives them"
         )
-    return params | {"encoder": params["encoder"] | {"plm": model.params}}
+    plm, weights = map(flax.traverse_util.flatten_dict, (params["encoder"]["plm"], model.params))
+    plm |= {path: leaf.astype(plm[path].dtype, copy=False) for path, leaf in weights.items()}
+    return params | {"encoder": params["encoder"] | {"plm": flax.traverse_util.unflatten_dict(plm)}}
 
 
 # ---- finding and reading ---------------------------------------------------------------------------------------------
@@ -242,18 +242,27 @@ def save_esm2(model: ESM2, folder: str | Path) -> None:
     """Saves a converted model as an Orbax checkpoint that `load_esm2` reads.
 
     Args:
-      model: from `load_esm2`, or of parameters that were trained further.
+      model: from `load_esm2`, or of parameters that were trained further; LoRA's updates must be merged first
+        (`models.merge_lora`). All are saved as float32.
       folder: must not exist.
 
     Raises:
-      PretrainedError: the folder exists.
+      PretrainedError: the folder exists, or the parameters are not those of the config.
     """
     folder = Path(folder).absolute()
     if folder.exists():
         raise PretrainedError(f"{folder} exists; give another folder, or remove it")
-    about = {"config": dataclasses.asdict(model.config), "head": "lm_head" in model.params}
-    about |= {"alphabet": "".join(alphabet.TOKENS), "version": __version__}
-    items = {"params": ocp.args.PyTreeSave(model.params), "about": ocp.args.JsonSave(about)}
+    config, head = PLMConfig(**model.config.architecture), "lm_head" in model.params
+    found = {path: np.shape(leaf) for path, leaf in flax.traverse_util.flatten_dict(model.params).items()}
+    if differing := sorted({path for path, _ in found.items() ^ _parameter_shapes(config, head).items()}):
+        raise PretrainedError(
+            f"these are not the parameters of an ESM-2 of {config.layers} layers, width {config.width}: "
+            f"{len(differing)} differ, the first is {'/'.join(differing[0])}; merge LoRA's updates with "
+            f"models.merge_lora first"
+        )
+    about = {"config": config.architecture, "head": head, "alphabet": "".join(alphabet.TOKENS), "version": __version__}
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), model.params)
+    items = {"params": ocp.args.PyTreeSave(params), "about": ocp.args.JsonSave(about)}
     with _checkpointer() as checkpointer:
         checkpointer.save(folder, args=ocp.args.Composite(**items))
 

@@ -1,4 +1,4 @@
-"""Structure files <-> `Protein`; its ligands, geometry, neighbours and interface labels. Imports no model."""
+"""Structure files <-> `Protein`; its ligands, geometry, neighbours, interface labels and quality. Imports no model."""
 
 from bihf_jax.protein.frames import backbone_frames, edge_angles, euler_angles
 from bihf_jax.protein.geometry import backbone, find_chain_breaks, torsions
@@ -7,7 +7,10 @@ from bihf_jax.protein.ligands import Ligands
 from bihf_jax.protein.neighbours import burial, nearest_neighbours
 from bihf_jax.protein.parsing import MAX_BYTES, FileContents, StructureError, file_contents
 from bihf_jax.protein.protein import Protein
+from bihf_jax.protein.quality import Quality, assess
 from bihf_jax.protein.report import ParseReport
+from bihf_jax.protein.residue_matching import ResidueMatch, match_residues
+from bihf_jax.protein.superposition import Superposition, superpose
 
 __all__ = [
     "INTERFACE_CUTOFF",
@@ -16,7 +19,11 @@ __all__ = [
     "Ligands",
     "ParseReport",
     "Protein",
+    "Quality",
+    "ResidueMatch",
     "StructureError",
+    "Superposition",
+    "assess",
     "backbone",
     "backbone_frames",
     "burial",
@@ -25,7 +32,9 @@ __all__ = [
     "file_contents",
     "find_chain_breaks",
     "interface_labels",
+    "match_residues",
     "nearest_neighbours",
     "split_partners",
+    "superpose",
     "torsions",
 ]

@@ -65,6 +65,7 @@ MADE_UP_NUMBER = "?"
 _MORE_WATERS = frozenset(("SOL", "SPC", "TIP", "TIP3", "TP3"))
 
 _FORMATS = {".pdb": "PDB", ".ent": "PDB", ".cif": "mmCIF"}
+_ENDING = re.compile(r"(?<=.)\.(pdb|ent|cif)(\.gz)?$", re.IGNORECASE)
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -94,11 +95,27 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
         data = _decompress(path, data, max_bytes)
     elif compressed:
         raise StructureError(f"{path.name}: the content is gzip; rename it to '{path.name}.gz'")
+    _refuse_no_text(path, data)
+    return data
+
+
+def text_as_file(text: str, name: str, max_bytes: int) -> tuple[Path, bytes]:
+    """The path and the content that a file with this text would have; `StructureError` where it is no structure."""
+    data = text.encode("utf-8", errors="replace")
+    if len(data) > max_bytes:
+        raise StructureError(_too_large(Path(name), max_bytes))
+    _refuse_no_text(Path(name), data)
+    file_format = _format_of_content(data)
+    if file_format is None:
+        raise StructureError(f"{name}: neither PDB nor mmCIF text: no coordinate record and no data block in it")
+    return Path(name + {"PDB": ".pdb", "mmCIF": ".cif"}[file_format]), data
+
+
+def _refuse_no_text(path: Path, data: bytes) -> None:
     if not data.strip():
         raise StructureError(f"{path.name}: the file is empty")
     if num_nul := data.count(b"\0"):
         raise StructureError(f"{path.name}: {num_nul} NUL bytes: binary or damaged; expected PDB or mmCIF text")
-    return data
 
 
 def _decompress(path: Path, data: bytes, max_bytes: int) -> bytes:
@@ -127,25 +144,33 @@ def _too_large(path: Path, max_bytes: int) -> str:
 
 def format_of_name(path: Path) -> str:
     """ "PDB" or "mmCIF" by the ending of the name; `StructureError` where it is neither's."""
-    ending = Path(path.name.lower().removesuffix(".gz")).suffix
-    if ending not in _FORMATS:
+    _, ending = split_ending(path.name)
+    if not ending:
         endings = ", ".join(_FORMATS)
         raise StructureError(f"{path.name}: unknown file ending; known: {endings}, each also with .gz")
-    return _FORMATS[ending]
+    return _FORMATS[ending.lower().removesuffix(".gz")]
+
+
+def split_ending(name: str) -> tuple[str, str]:
+    """("1abc", ".cif.gz") of "1abc.cif.gz"; the ending is empty where it is not one of a structure file."""
+    match = _ENDING.search(name)
+    return (name[: match.start()], match.group()) if match else (name, "")
 
 
 def _format_of(path: Path, data: bytes) -> str:
     """ "PDB" or "mmCIF" by the name's ending; an error if the content is the other, or neither."""
-    expected = format_of_name(path)
-    found = None
-    if re.match(rb"(\s|#[^\n]*\n)*data_", data, re.IGNORECASE):
-        found = "mmCIF"
-    elif re.search(rb"^(ATOM  |HETATM)", data, re.MULTILINE):
-        found = "PDB"
+    expected, found = format_of_name(path), _format_of_content(data)
     if found != expected:
         what = f"the content is {found}" if found else f"no {expected} content (no coordinate record)"
         raise StructureError(f"{path.name}: {what}, but the ending says {expected}; wrong ending or damaged file")
     return expected
+
+
+def _format_of_content(data: bytes) -> str | None:
+    """ "PDB" or "mmCIF"; None where it looks like neither."""
+    if re.match(rb"(\s|#[^\n]*\n)*data_", data, re.IGNORECASE):
+        return "mmCIF"
+    return "PDB" if re.search(rb"^(ATOM  |HETATM)", data, re.MULTILINE) else None
 
 
 # --------------------------------------------------------------------------------------------------------------------

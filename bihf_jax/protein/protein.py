@@ -90,7 +90,39 @@ class Protein:
             lists them). The message names the file.
         """
         path = Path(path)
-        data = parsing.read_bytes(path, max_bytes)
+        return cls._from_bytes(path, parsing.read_bytes(path, max_bytes), model, assembly, chains)
+
+    @classmethod
+    def from_text(
+        cls,
+        text: str,
+        *,
+        name: str = "text",
+        model: int | None = None,
+        assembly: str | None = None,
+        chains: Sequence[str] | None = None,
+        max_bytes: int = MAX_BYTES,
+    ) -> "Protein":
+        """Read the text of a PDB or mmCIF file, told apart by its content; no file is opened.
+
+        Args:
+          text: of the file.
+          name: of the protein, without ending; `source` is this with the ending of the format.
+          model: as in `from_file`.
+          assembly: as in `from_file`.
+          chains: as in `from_file`.
+          max_bytes: limit of the text's size.
+
+        Raises:
+          StructureError: as `from_file`.
+        """
+        path, data = parsing.text_as_file(text, name, max_bytes)
+        return cls._from_bytes(path, data, model, assembly, chains)
+
+    @classmethod
+    def _from_bytes(
+        cls, path: Path, data: bytes, model: int | None, assembly: str | None, chains: Sequence[str] | None
+    ) -> "Protein":
         fields, copies = parsing.read_structure(path, data, model=model, assembly=assembly, chains=chains)
         protein = cls(**fields)
         return protein if assembly is None else protein._assemble(assembly, copies)

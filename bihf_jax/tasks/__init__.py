@@ -11,7 +11,9 @@ __all__ = ["TASKS", "BinaryResidueTask", "LossSums", "Task", "make_task"]
 # Name in the config -> factory taking the task's settings.
 TASKS: dict[str, Callable[..., Task]] = {
     # Protein-protein binding site: is a heavy atom of another partner within 4 Å?
-    "ppbs": lambda **settings: BinaryResidueTask(name="ppbs", **settings),
+    "ppbs": lambda **settings: BinaryResidueTask(
+        name="ppbs", label_names=("no binding site", "binding site"), **settings
+    ),
 }
 
 

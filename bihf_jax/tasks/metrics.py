@@ -28,7 +28,7 @@ class Estimate:
     value: float | None
     low: float | None = None
     high: float | None = None
-    undefined_resamples: int = 0  # resamples left out of the interval because they hold one class only
+    undefined_resamples: int = 0  # resamples left out of the interval because the number is not defined in them
     reason: str | None = None
     share_above_zero: float | None = None  # differences only: share of the resamples in which it is > 0
 
@@ -142,15 +142,30 @@ def bootstrap(
     return values
 
 
-def estimate(value: float | None, resampled: np.ndarray, num_groups: int) -> Estimate:
-    """`value` with the percentile interval (`INTERVAL_LEVEL`) of its resamples [n], NaN in those that have none."""
+def estimate(
+    value: float | None,
+    resampled: np.ndarray,
+    num_groups: int,
+    *,
+    group: str = "complex",
+    fault: str = "hold one class only",
+) -> Estimate:
+    """`value` with the percentile interval (`INTERVAL_LEVEL`) of its resamples [n], NaN in those that have none.
+
+    Args:
+      value: of all the data; None where it is not defined.
+      resampled: [n] the same of each resample.
+      num_groups: what the resamples were drawn from.
+      group: what one of these is called, for the reasons.
+      fault: what labels do for which the number is not defined.
+    """
     if value is None:
-        return Estimate(None, reason="not defined: the labels hold one class only")
+        return Estimate(None, reason=f"not defined: the labels {fault}")
     undefined = int(np.isnan(resampled).sum())
     if num_groups < 2:
-        return Estimate(value, reason="no interval: one complex cannot be resampled, at least 2 are needed")
+        return Estimate(value, reason=f"no interval: one {group} cannot be resampled, at least 2 are needed")
     if undefined > MAX_UNDEFINED_SHARE * len(resampled):
-        reason = f"no interval: {undefined} of {len(resampled)} resamples hold one class only"
+        reason = f"no interval: {undefined} of {len(resampled)} resamples {fault}"
         return Estimate(value, undefined_resamples=undefined, reason=reason)
     tail = (1 - INTERVAL_LEVEL) / 2
     low, high = np.nanquantile(resampled, [tail, 1 - tail])
@@ -163,16 +178,20 @@ def paired_difference(
     first_resampled: np.ndarray,
     second_resampled: np.ndarray,
     num_groups: int,
+    *,
+    group: str = "complex",
+    fault: str = "hold one class only",
 ) -> Estimate:
     """first - second of one metric, with the interval of the difference taken within each resample.
 
     Two models meet the same easy and hard complexes, so the difference is known far better than the two intervals
     side by side suggest. Both resampled arrays must come from `bootstrap` on the same residues with the same seed.
+    `group` and `fault` are those of `estimate`.
     """
     if first is None or second is None:
-        return Estimate(None, reason="not defined: the labels hold one class only")
+        return estimate(None, np.empty(0), num_groups, group=group, fault=fault)
     difference = first_resampled - second_resampled
-    result = estimate(first - second, difference, num_groups)
+    result = estimate(first - second, difference, num_groups, group=group, fault=fault)
     if result.low is None:
         return result
     defined = difference[~np.isnan(difference)]

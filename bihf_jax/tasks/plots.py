@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bihf_jax.figures import new_figure, save_figure
 from bihf_jax.tasks import metrics
 from bihf_jax.tasks.comparison import Comparison
 from bihf_jax.tasks.predictions import Predictions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _BLUE, _ORANGE, _GREEN, _PURPLE, _SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
 _LINES = ((_BLUE, "-"), (_ORANGE, "--"), (_GREEN, "-."), (_PURPLE, ":"), (_SKY, (0, (5, 1, 1, 1, 1, 1))))
 _GREY = "#666666"
-_DPI = 120
 _SMOOTHING_POINTS = 25  # at most this many logged steps go into one point of the smoothed training loss
 
 
@@ -44,13 +43,13 @@ def plot_loss_curves(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[
         raise ValueError(
             f"no loss to draw: {len(rows)} rows of kinds {kinds}; a row needs kind 'train' or 'eval' and 'loss'"
         )
-    figure = _new_figure(7.0, 6.0 if auc_pr[0].size else 4.0)
+    figure = new_figure(7.0, 6.0 if auc_pr[0].size else 4.0)
     panels = figure.subplots(2 if auc_pr[0].size else 1, 1, sharex=True, squeeze=False)[:, 0]
     _draw_losses(panels[0], train, evaluation)
     if auc_pr[0].size:
         _draw_auc_pr(panels[1], *auc_pr)
     panels[-1].set_xlabel("training step")
-    _save(figure, path, title)
+    save_figure(figure, path, title)
 
 
 def plot_precision_recall(
@@ -66,7 +65,7 @@ def plot_precision_recall(
     """
     if not 1 <= len(contestants) <= len(_LINES) + 1:
         raise ValueError(f"{len(contestants)} contestants; one picture holds 1 to {len(_LINES) + 1}, split it")
-    figure = _new_figure(6.4, 6.0)
+    figure = new_figure(6.4, 6.0)
     axes = figure.subplots()
     rate, lines = None, iter(_LINES)
     for name, predictions in contestants.items():
@@ -86,7 +85,7 @@ def plot_precision_recall(
     axes.axhline(rate, color=_GREY, linestyle=(0, (2, 2)), linewidth=1.3, label=f"positive rate {rate:.3f}")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)  # a good curve fills every corner
-    _save(figure, path, title)
+    save_figure(figure, path, title)
 
 
 def plot_comparison(
@@ -101,7 +100,7 @@ def plot_comparison(
       title: above the picture.
     """
     rows = comparison.rows[::-1]  # the first on top
-    figure = _new_figure(7.0, 1.6 + 0.42 * len(rows))
+    figure = new_figure(7.0, 1.6 + 0.42 * len(rows))
     axes = figure.subplots()
     for place, row in enumerate(rows):
         colour = _ORANGE if row.method == comparison.best_baseline else _BLUE
@@ -116,7 +115,7 @@ def plot_comparison(
     axes.set(xlabel="AUC-PR: seeds (dots), mean (bar) and its 95 % interval over complexes", xlim=(0, None))
     if references:
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
-    _save(figure, path, title)
+    save_figure(figure, path, title)
 
 
 def _series(rows: list[Mapping[str, Any]], kind: str, key: str) -> tuple[np.ndarray, np.ndarray]:
@@ -166,23 +165,3 @@ def _moving_mean(steps: np.ndarray, values: np.ndarray, window: int) -> tuple[np
 def _loss_label(text: str, values: np.ndarray) -> str:
     unusable = np.count_nonzero(~np.isfinite(values))
     return f"{text} ({unusable} not finite)" if unusable else text
-
-
-def _new_figure(width: float, height: float) -> "Figure":
-    # Figure and canvas without pyplot: no global state, no display, safe in any thread.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure: "Figure", path: str | os.PathLike[str], title: str) -> None:
-    for axes in figure.axes:
-        axes.grid(color="#dddddd", linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-    if title:
-        figure.suptitle(title, fontsize=11)
-    figure.savefig(path, format="png")

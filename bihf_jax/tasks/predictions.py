@@ -115,16 +115,16 @@ class Predictions:
         part.replace(path)
 
     def _rows(self) -> Iterable[tuple[str, ...]]:
-        sources = [_escape(source) for source in self.sources]
-        record_ids = [_escape(record_id) for record_id in self.record_ids]
-        groups = [_escape(group) for group in self.groups]
+        sources = [escape_cell(source) for source in self.sources]
+        record_ids = [escape_cell(record_id) for record_id in self.record_ids]
+        groups = [escape_cell(group) for group in self.groups]
         for i, record in enumerate(self.record.tolist()):
             yield (
                 sources[record],
-                _escape(str(self.chain[i])),
+                escape_cell(str(self.chain[i])),
                 str(int(self.residue_number[i])),
-                _escape(str(self.insertion_code[i]).strip(" ")),
-                _escape(str(self.amino_acid[i])),
+                escape_cell(str(self.insertion_code[i]).strip(" ")),
+                escape_cell(str(self.amino_acid[i])),
                 f"{self.score[i]:.9g}",
                 f"{self.label[i]:.9g}" if self.label_mask[i] else "",
                 f"{self.weight[i]:.9g}",
@@ -267,7 +267,8 @@ def _refuse_duplicates(record_ids: Sequence[str]) -> None:
         )
 
 
-def _escape(text: str) -> str:
+def escape_cell(text: str) -> str:
+    """Text as it stands in a cell of a CSV file: never something that a spreadsheet would run."""
     return "'" + text if text.startswith(_ESCAPED_STARTS) else text
 
 

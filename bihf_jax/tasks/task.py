@@ -24,6 +24,7 @@ class Task(abc.ABC):
     name: str
     num_outputs: int
     selection_metric: str  # name of the validation metric that picks the best checkpoint; larger is better
+    label_names: tuple[str, ...]  # what the labels 0, 1, .. mean; a score is of the last one
 
     @abc.abstractmethod
     def loss(self, logits: jax.Array, batch: ProteinBatch) -> LossSums:
@@ -41,12 +42,14 @@ class BinaryResidueTask(Task):
     Attributes:
       name: of the task.
       positive_weight: factor on the loss of positive residues; above 1 counters rare positives.
+      label_names: for people.
     """
 
     name: str
     positive_weight: float = 1.0
     num_outputs: int = 1
     selection_metric: str = "auc_pr"
+    label_names: tuple[str, ...] = ("negative", "positive")
 
     def __post_init__(self) -> None:
         if not self.positive_weight > 0:

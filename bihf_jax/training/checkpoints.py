@@ -5,8 +5,9 @@ knows nothing of devices and can be restored on any number of them. Of several h
 no host waits for another in here.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ import orbax.checkpoint as ocp
 from bihf_jax.data import alphabet
 from bihf_jax.training.step import TrainState
 from bihf_jax.version import __version__
+
+# The parts of a checkpoint, each a folder.
+_PARTS = {"last": ("state", "progress", "about"), "best": ("params", "about")}
 
 
 class CheckpointError(RuntimeError):
@@ -79,9 +83,8 @@ class Checkpoints:
             **dict.fromkeys(("state", "params"), ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)),
             **dict.fromkeys(("progress", "about"), ocp.JsonCheckpointHandler(multiprocessing_options=alone)),
         }
-        items = {"last": ("state", "progress", "about"), "best": ("params", "about")}[name]
         return ocp.CheckpointManager(
-            self.directory / name, options=options, item_handlers={item: handlers[item] for item in items}
+            self.directory / name, options=options, item_handlers={part: handlers[part] for part in _PARTS[name]}
         )
 
     @property
@@ -150,16 +153,38 @@ class Checkpoints:
         Raises:
           CheckpointError: no such checkpoint, or its parameters are not those of `template`.
         """
+        manager, step = self._whole(which)
+        with _readable(self.directory / which / str(step)):
+            if which == "best":
+                self._check_params(manager.item_metadata(step)["params"].tree, template, f"best/{step}")
+                return step, manager.restore(step, args=ocp.args.Composite(params=_as_numpy(template)))["params"]
+            self._check_params(manager.item_metadata(step)["state"].tree["params"], template, f"last/{step}")
+            part = ocp.args.Composite(state=_as_numpy({"params": template}, partial_restore=True))
+            return step, manager.restore(step, args=part)["state"]["params"]
+
+    def about(self, *, which: str = "best") -> dict[str, Any]:
+        """What the best or last checkpoint says of itself: "bihf_jax" (version), "alphabet", "config", "best_score".
+
+        Raises:
+          CheckpointError: no such checkpoint, or one that is damaged.
+        """
+        manager, step = self._whole(which)
+        with _readable(self.directory / which / str(step)):
+            about = manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
+            if missing := {"bihf_jax", "alphabet", "config"} - set(about):
+                raise ValueError(f"about says nothing of {', '.join(sorted(missing))}")
+        return about
+
+    def _whole(self, which: str) -> tuple[ocp.CheckpointManager, int]:
+        """The manager and step of a checkpoint that has all of its parts."""
         manager = {"best": self._best, "last": self._last}[which]
         step = manager.latest_step()
         if step is None:
             raise CheckpointError(f"no {which!r} checkpoint in {self.directory}; train first, or give another workdir")
-        if which == "best":
-            self._check_params(manager.item_metadata(step)["params"].tree, template, f"best/{step}")
-            return step, manager.restore(step, args=ocp.args.Composite(params=_as_numpy(template)))["params"]
-        self._check_params(manager.item_metadata(step)["state"].tree["params"], template, f"last/{step}")
-        part = ocp.args.Composite(state=_as_numpy({"params": template}, partial_restore=True))
-        return step, manager.restore(step, args=part)["state"]["params"]
+        folder = self.directory / which / str(step)
+        if missing := [part for part in _PARTS[which] if not (folder / part).is_dir()]:
+            raise CheckpointError(f"checkpoint {folder} lacks its part {', '.join(missing)}; copy the run again, whole")
+        return manager, step
 
     def _check_params(self, saved: Any, wanted: Any, name: str) -> None:
         saved_shapes, wanted_shapes = _shapes(saved), _shapes(wanted)
@@ -180,6 +205,19 @@ class Checkpoints:
     def close(self) -> None:
         self._last.close()
         self._best.close()
+
+
+@contextlib.contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Turns what Orbax raises on missing and damaged files into a `CheckpointError` that names the checkpoint."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise CheckpointError(
+            f"checkpoint {folder} cannot be read: {type(error).__name__}: {reason}; a file of it is missing or "
+            "damaged: copy the run again, whole"
+        ) from error
 
 
 def _as_numpy(template: Any, **options: Any) -> ocp.args.PyTreeRestore:

@@ -1,6 +1,7 @@
 """`ExperimentConfig`: everything that one run is made of, checked before data or devices are touched."""
 
 import dataclasses
+import functools
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -102,7 +103,7 @@ class ExperimentConfig:
         return ResidueModel(self.encoder, self.head)
 
 
-def experiment_config(values: Mapping[str, Any]) -> ExperimentConfig:
+def experiment_config(values: Mapping[str, Any], workdir: Path | None = None) -> ExperimentConfig:
     """Builds and checks the config of a run from a config document.
 
     Args:
@@ -110,6 +111,8 @@ def experiment_config(values: Mapping[str, Any]) -> ExperimentConfig:
         ESM-2 and `encoder.fusion.name` a fusion method, whose other settings then are changes to it. So may
         `encoder.plm.pretrained`, where the sizes are left out: they are those of the weights.
         `encoder.structure.name` says whose settings the others of `encoder.structure` are; without it GVP's.
+      workdir: folder of the run. Once it has started from pretrained weights, their sizes are those that it keeps: the
+        weights are not needed again.
 
     Raises:
       ConfigError: names the key, the value and what is allowed.
@@ -119,10 +122,12 @@ def experiment_config(values: Mapping[str, Any]) -> ExperimentConfig:
     if isinstance(encoder, dict):
         for part, make in (("plm", PLMConfig.named), ("fusion", FusionConfig.named)):
             if isinstance(encoder.get(part), dict) and "name" in encoder[part]:
-                encoder[part] = _changed(make, "name", encoder[part], f"config.encoder.{part}")
+                name = encoder[part].pop("name")
+                encoder[part] = _changed(functools.partial(make, name), encoder[part], f"config.encoder.{part}")
         plm = encoder.get("plm")
         if isinstance(plm, dict) and plm.get("pretrained") and not {"layers", "width", "heads"} & plm.keys():
-            encoder["plm"] = _changed(_pretrained_plm, "pretrained", plm, "config.encoder.plm")
+            make = functools.partial(_pretrained_plm, plm["pretrained"], workdir)
+            encoder["plm"] = _changed(make, plm, "config.encoder.plm")
         if isinstance(encoder.get("structure"), dict):
             encoder["structure"] = _structure(encoder["structure"], "config.encoder.structure")
     config = build(ExperimentConfig, values)
@@ -135,19 +140,23 @@ def experiment_config(values: Mapping[str, Any]) -> ExperimentConfig:
     return dataclasses.replace(config, head=dataclasses.replace(config.head, num_outputs=task.num_outputs))
 
 
-def _changed(make: Callable[..., Any], key: str, values: Mapping[str, Any], path: str) -> Any:
-    """The config that `make` gives for `values[key]`, with the other values changed."""
-    changes = dict(values)
-    name = changes.pop(key)
+def _changed(make: Callable[[], Any], changes: Mapping[str, Any], path: str) -> Any:
+    """The config that `make` gives, with changes as they stand in the document."""
     try:
-        return make(name, **changes)
+        config = make()
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{path}: {error}") from error
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return build(type(config), values | changes, path)
 
 
-def _pretrained_plm(source: str, **changes: Any) -> PLMConfig:
-    """The config of published weights, with changes."""
-    return dataclasses.replace(esm2_config(source), pretrained=source, **changes)
+def _pretrained_plm(source: str, workdir: Path | None) -> PLMConfig:
+    """The config of published weights: what the run in `workdir` keeps of it, if that started from them."""
+    if workdir is not None and (workdir / CONFIG_FILE).is_file():
+        kept = load_config(workdir).encoder.plm
+        if kept.pretrained == source:
+            return PLMConfig(**kept.architecture)
+    return esm2_config(source)
 
 
 def _structure(values: Mapping[str, Any], path: str) -> StructureConfig:
@@ -177,10 +186,10 @@ def keep_config(config: ExperimentConfig, workdir: Path, *, first_host: bool) ->
       ConfigError: the run there has another config; lists what differs. Or, on a host that is not the first, there is
         none: what the first one wrote is not seen here.
     """
-    values = json.loads(json.dumps(dataclasses.asdict(config)))
+    values = _json_values(config)
     path = workdir / CONFIG_FILE
     if path.exists():
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = _json_values(load_config(workdir))  # what it does not say has its default
         changes = [f"{key} was {old!r}, is {new!r}" for key, old, new in differences(kept, values, "config")]
         if changes:
             raise ConfigError(
@@ -197,13 +206,32 @@ def keep_config(config: ExperimentConfig, workdir: Path, *, first_host: bool) ->
     return values
 
 
+def _json_values(config: ExperimentConfig) -> dict[str, Any]:
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def read_config(workdir: str | Path) -> dict[str, Any]:
+    """`WORKDIR/config.json` as it stands.
+
+    Raises:
+      ConfigError: no run there, or the file is no JSON object.
+    """
+    path = Path(workdir) / CONFIG_FILE
+    if not path.is_file():
+        raise ConfigError(f"{workdir} holds no run: {CONFIG_FILE} is missing; give the --workdir of a training run")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # also where it is not UTF-8
+        raise ConfigError(f"{path} is not JSON ({error}); copy it again from the run") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no config but {type(values).__name__}; copy it again from the run")
+    return values
+
+
 def load_config(workdir: str | Path) -> ExperimentConfig:
     """The config of the run in `workdir`.
 
     Raises:
       ConfigError: no run there, or a config that this version cannot read.
     """
-    path = Path(workdir) / CONFIG_FILE
-    if not path.is_file():
-        raise ConfigError(f"{workdir} holds no run: {CONFIG_FILE} is missing; give the --workdir of a training run")
-    return experiment_config(json.loads(path.read_text(encoding="utf-8")))
+    return experiment_config(read_config(workdir))

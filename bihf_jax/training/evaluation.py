@@ -1,7 +1,5 @@
 """Scoring a split: every record once, over all devices of all hosts, gathered by record."""
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +8,14 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from bihf_jax.data.batch import ProteinBatch
-from bihf_jax.data.pipeline import Host, Records, evaluation_batches, example_batch
+from bihf_jax.data.grid import values_by_record
+from bihf_jax.data.pipeline import Host, Records, evaluation_batches
 from bihf_jax.data.plan import GridShape
 from bihf_jax.tasks import Task
 from bihf_jax.training import hosts, supervisor
 from bihf_jax.training import step as step_lib
-from bihf_jax.training.checkpoints import Checkpoints
-from bihf_jax.training.config import ExperimentConfig, load_config
+from bihf_jax.training.config import ExperimentConfig
+from bihf_jax.training.restore import restore_model
 
 
 class Scorer:
@@ -44,7 +42,7 @@ class Scorer:
         for step, batch in enumerate(batches, start=1):
             supervisor.report(f"scoring batch {step} of {steps} of a split")
             scores, sums = self.score_step(params, batch)
-            for record, record_scores in _by_record(np.asarray(scores), batch):
+            for record, record_scores in values_by_record(np.asarray(scores), batch):
                 flat[ends[record] - records.slots[record] : ends[record]] = record_scores
             loss += float(sums.loss[0])
             weight += float(sums.weight[0])
@@ -52,20 +50,6 @@ class Scorer:
             # Each record is on one host and zero on the others, so the sum gathers and drops nothing twice.
             flat = np.asarray(multihost_utils.process_allgather(flat)).sum(axis=0)
         return np.split(flat, ends[:-1]), loss / weight if weight else float("nan")
-
-
-def _by_record(scores: np.ndarray, batch: ProteinBatch) -> Iterator[tuple[int, np.ndarray]]:
-    """(record, its scores [slots]) for each protein of a batch [device, row, length]."""
-    length = scores.shape[-1]
-    rows = zip(
-        scores.reshape(-1, length),
-        batch.protein_segment.reshape(-1, length),
-        batch.record.reshape(-1, batch.record.shape[-1]),
-        strict=True,
-    )
-    for row_scores, segment, record in rows:
-        for graph in np.flatnonzero(record >= 0):
-            yield int(record[graph]), row_scores[segment == graph + 1]
 
 
 class TrainedModel:
@@ -89,13 +73,8 @@ class TrainedModel:
           ConfigError: no run there, or a config that this version cannot read.
           CheckpointError: no such checkpoint, or one that does not fit the run's config.
         """
-        config = load_config(workdir)
-        batch = example_batch(config.data.grid_shape())
-        model = config.make_model()
-        template = jax.eval_shape(lambda: model.init(jax.random.key(0), batch, None)["params"])
-        with contextlib.closing(Checkpoints(workdir)) as checkpoints:
-            step, params = checkpoints.restore_params(template, which=which)
-        return cls(config, step, params)
+        restored = restore_model(workdir, which=which)
+        return cls(restored.config, restored.step, restored.params)
 
     @property
     def num_parameters(self) -> int:

@@ -16,13 +16,14 @@ import numpy as np
 
 from bihf_jax.configuration import ConfigError
 from bihf_jax.data.batch import ProteinBatch
-from bihf_jax.data.pipeline import Host, Records, example_batch, training_batches
+from bihf_jax.data.grid import example_batch
+from bihf_jax.data.pipeline import Host, Records, training_batches
 from bihf_jax.data.plan import GridShape, fill, make_plan
 from bihf_jax.data.records import RecordSet
 from bihf_jax.data.shuffled import ShuffledLabels
 from bihf_jax.pretrained import with_pretrained_plm
 from bihf_jax.tasks import Task, metrics, predictions
-from bihf_jax.training import hosts, supervisor
+from bihf_jax.training import hosts, learning, supervisor
 from bihf_jax.training import step as step_lib
 from bihf_jax.training.checkpoints import Checkpoints, Progress
 from bihf_jax.training.config import ExperimentConfig, TrainingConfig, experiment_config, keep_config
@@ -122,8 +123,8 @@ def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
       Interrupted: SIGTERM or SIGINT; the state is saved.
     """
     # ---- config -----------------------------------------------------------------------------------------------------
-    config = experiment_config(config_values)
     workdir = Path(workdir)
+    config = experiment_config(config_values, workdir)
     host = hosts.this_host()
     shape = config.data.grid_shape()
     try:
@@ -143,8 +144,9 @@ def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
     # ---- model and optimizer ----------------------------------------------------------------------------------------
     task = config.make_task()
     model = config.make_model()
-    optimizer = make_optimizer(config.training.optimizer, config.training.steps)
-    state = step_lib.init_state(model, optimizer, example_batch(shape), config.seed)
+    plm = config.encoder.plm
+    optimizer = make_optimizer(config.training.optimizer, config.training.steps, plm)
+    state = step_lib.init_state(model, optimizer, plm, example_batch(shape), config.seed)
     _log_start(config, host, shape, train_records, len(validation_records), state.params)
 
     # ---- restore ----------------------------------------------------------------------------------------------------
@@ -154,8 +156,10 @@ def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
     if restored is not None:
         state, progress = restored
         _LOGGER.info("resumed from step %d (best %s at %s)", state.step, progress.best_score, progress.best_step)
-    elif config.encoder.plm.pretrained:
-        state = state._replace(params=with_pretrained_plm(state.params, config.encoder.plm))
+    elif plm.pretrained:
+        state = state._replace(params=with_pretrained_plm(state.params, plm))
+    elif plm.learning.freezes and "sequence" in config.encoder.sides:
+        _LOGGER.warning("the pLM is frozen at random values: config.encoder.plm.pretrained is not set")
     if host.count > 1:
         hosts.agree("states", {"last checkpoint": int(state.step), "state digest": hosts.digest(state)})
     run_log = RunLog(workdir, int(state.step)) if host.index == 0 else NoLog()
@@ -164,7 +168,7 @@ def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
     loop = _Loop(
         settings=config.training,
         task=task,
-        train_step=step_lib.pmap_train_step(model, task, optimizer, config.seed),
+        train_step=step_lib.pmap_train_step(model, task, optimizer, plm, config.seed),
         scorer=Scorer(model, task, shape, host),
         validation_records=validation_records,
         checkpoints=checkpoints,
@@ -272,6 +276,9 @@ def _log_start(
     rows = ", ".join(f"{count} rows x {length} slots" for length, count in sorted(shape.rows.items()))
     cropped = int((np.asarray(records.slots) > shape.max_length).sum())
     devices = jax.local_devices()
+    learn, rest = (
+        sum(leaf.size for leaf in jax.tree.leaves(part)) for part in learning.split(params, config.encoder.plm)
+    )
     lines = [
         f"devices: {host.global_devices} ({devices[0].device_kind}), {host.count} host(s)",
         f"global batch: {rows}; {config.data.rows // host.global_devices} row(s) a device; "
@@ -282,6 +289,7 @@ def _log_start(
         f"cropped in training: {cropped} records longer than {shape.max_length} slots",
         f"validation: {num_validation} records",
         f"compute type: {config.encoder.dtype}",
+        f"learning: {learn:,} of {learn + rest:,} parameters; mode of the pLM: {config.encoder.plm.learning.mode}",
         "parameters:",
         parameter_table(params),
     ]

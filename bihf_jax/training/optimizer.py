@@ -1,9 +1,14 @@
 """The optimizer: AdamW with linear warm-up, cosine decay and clipping of the global gradient norm."""
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import optax
+from flax.traverse_util import path_aware_map
+
+from bihf_jax.models.config import PLMConfig
+from bihf_jax.training import learning
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +45,13 @@ def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedul
     )
 
 
-def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """The gradient transformation of a run of `steps` steps."""
-    return optax.chain(
+def make_optimizer(config: OptimizerConfig, steps: int, plm: PLMConfig) -> optax.GradientTransformation:
+    """The gradient transformation of a run of `steps` steps, for the parameters that learn (`learning.split`).
+
+    The norm that is clipped is that of their gradient. A rate that differs by layer (`plm.learning`) multiplies AdamW's
+    update, its weight decay included.
+    """
+    parts = [
         optax.clip_by_global_norm(config.max_gradient_norm),
         optax.adamw(
             learning_rate_schedule(config, steps),
@@ -51,4 +60,11 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
             weight_decay=config.weight_decay,
             mask=lambda params: jax.tree.map(lambda x: x.ndim > 1, params),
         ),
-    )
+    ]
+    if (plm.learning.rate_multiplier, plm.learning.layer_decay) != (1.0, 1.0):
+        parts.append(optax.stateless(lambda updates, _: path_aware_map(_at_rate(plm), updates)))
+    return optax.chain(*parts)
+
+
+def _at_rate(plm: PLMConfig) -> Callable[[learning.Path, jax.Array], jax.Array]:
+    return lambda path, update: update * learning.rate_multiplier(path, plm)

@@ -15,7 +15,8 @@ from typing import Any
 import jax
 
 from bihf_jax.configuration import ConfigError
-from bihf_jax.data.pipeline import Host, example_batch, training_batches
+from bihf_jax.data.grid import example_batch
+from bihf_jax.data.pipeline import Host, training_batches
 from bihf_jax.data.records import RecordSet
 from bihf_jax.training import step as step_lib
 from bihf_jax.training.config import experiment_config
@@ -81,9 +82,10 @@ def profile_training(config_values: Mapping[str, Any], workdir: str | Path, step
         raise ConfigError(f"config.data.rows: {error}") from error
     records = RecordSet(config.data.records, "train")
     model, task = config.make_model(), config.make_task()
-    optimizer = make_optimizer(config.training.optimizer, config.training.steps)
-    state = step_lib.replicate(step_lib.init_state(model, optimizer, example_batch(shape), config.seed))
-    train_step = step_lib.pmap_train_step(model, task, optimizer, config.seed)
+    plm = config.encoder.plm
+    optimizer = make_optimizer(config.training.optimizer, config.training.steps, plm)
+    state = step_lib.replicate(step_lib.init_state(model, optimizer, plm, example_batch(shape), config.seed))
+    train_step = step_lib.pmap_train_step(model, task, optimizer, plm, config.seed)
     last = _WARM_UP_STEPS + steps
     batches = list(training_batches(records, shape, host, seed=config.seed, first_step=0, last_step=last))
     program = train_step.lower(state, batches[0]).compile().as_text()

@@ -10,7 +10,9 @@ import numpy as np
 import optax
 
 from bihf_jax.data.batch import ProteinBatch
+from bihf_jax.models.config import PLMConfig
 from bihf_jax.tasks import LossSums, Task
+from bihf_jax.training import learning
 
 AXIS = "data"  # name of the pmapped device axis
 
@@ -21,8 +23,8 @@ class TrainState(NamedTuple):
     """Everything a step reads and writes. Under pmap each leaf has a leading device axis."""
 
     step: jax.Array  # int32, steps already taken
-    params: Params
-    opt_state: optax.OptState
+    params: Params  # all of them, with what is frozen
+    opt_state: optax.OptState  # of those that learn
 
 
 class StepMetrics(NamedTuple):
@@ -56,45 +58,55 @@ class CompiledStep:
         return self._mapped.lower(*args)
 
 
-def init_state(model: nn.Module, optimizer: optax.GradientTransformation, batch: ProteinBatch, seed: int) -> TrainState:
+def init_state(
+    model: nn.Module, optimizer: optax.GradientTransformation, plm: PLMConfig, batch: ProteinBatch, seed: int
+) -> TrainState:
     """The state at step 0, on the host's default device.
 
     Args:
       model: takes (batch, row_id).
       optimizer: the gradient transformation.
+      plm: config of the model's pLM, which says what learns.
       batch: any batch of one device; only its shapes matter.
       seed: of the parameters.
     """
     params = jax.jit(lambda key: model.init(key, batch, None)["params"])(jax.random.key(seed))
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(learning.split(params, plm)[0]))
 
 
 def make_train_step(
-    model: nn.Module, task: Task, optimizer: optax.GradientTransformation, seed: int
+    model: nn.Module, task: Task, optimizer: optax.GradientTransformation, plm: PLMConfig, seed: int
 ) -> Callable[[TrainState, ProteinBatch], tuple[TrainState, StepMetrics]]:
-    """Builds `train_step(state, batch) -> (state, metrics)` for one device of the axis `AXIS`."""
+    """Builds `train_step(state, batch) -> (state, metrics)` for one device of the axis `AXIS`.
+
+    Only what learns (`learning.split`) is differentiated; what is frozen has no gradient and no update.
+    """
 
     def train_step(state: TrainState, batch: ProteinBatch) -> tuple[TrainState, StepMetrics]:
         # The key depends on the step alone; dropout folds in the global row, so the device count changes no mask.
         dropout_key = jax.random.fold_in(jax.random.key(seed), state.step)
 
+        params, frozen = learning.split(state.params, plm)
+
         def local_loss(params: Params) -> tuple[jax.Array, LossSums]:
-            logits = model.apply({"params": params}, batch, batch.row_id, rngs={"dropout": dropout_key})
+            variables = {"params": learning.join(params, frozen)}
+            logits = model.apply(variables, batch, batch.row_id, rngs={"dropout": dropout_key})
             sums = task.loss(logits, batch)
             return sums.loss, sums
 
         # The gradient is of the local sum: differentiating a psum would multiply it by the number of devices.
-        gradient, sums = jax.grad(local_loss, has_aux=True)(state.params)
+        gradient, sums = jax.grad(local_loss, has_aux=True)(params)
         gradient, sums = jax.lax.psum((gradient, sums), AXIS)
         gradient = jax.tree.map(lambda g: g / jnp.maximum(sums.weight, 1e-8), gradient)
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, params)
+        params = learning.join(optax.apply_updates(params, updates), frozen)
         metrics = StepMetrics(
             loss=sums,
             gradient_norm=optax.tree.norm(gradient),
             residues=jax.lax.psum(jnp.sum(batch.sequence_mask), AXIS),
             slots=jax.lax.psum(jnp.float32(batch.tokens.size), AXIS),
         )
-        return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
+        return TrainState(state.step + 1, params, opt_state), metrics
 
     return train_step
 
@@ -113,12 +125,13 @@ def pmap_train_step(
     model: nn.Module,
     task: Task,
     optimizer: optax.GradientTransformation,
+    plm: PLMConfig,
     seed: int,
     *,
     devices: Sequence[jax.Device] | None = None,
 ) -> CompiledStep:
     """`make_train_step` over all devices, or the given ones; the state it is given is donated."""
-    return CompiledStep(make_train_step(model, task, optimizer, seed), donate_argnums=(0,), devices=devices)
+    return CompiledStep(make_train_step(model, task, optimizer, plm, seed), donate_argnums=(0,), devices=devices)
 
 
 def pmap_score_step(model: nn.Module, task: Task, *, devices: Sequence[jax.Device] | None = None) -> CompiledStep:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bihf_jax.data import alphabet
-from bihf_jax.data.grid import crop_example, empty_grid, make_grid, split_over_devices
+from bihf_jax.data.grid import crop_example, empty_grid, make_grid, split_over_devices, values_by_record
 from tests.data.examples import random_example
 
 NEIGHBOURS = 8
@@ -44,6 +44,19 @@ def test_placed_examples_read_back():
     assert np.all(grid.protein_segment[padding] == 0)
     assert grid.sequence_mask.sum() == sum(example.num_slots for example in examples)
     np.testing.assert_array_equal(grid.row_id, [10, 11])
+
+
+@pytest.mark.parametrize("devices", [None, 2])
+def test_values_are_taken_apart_by_record(devices):
+    """What stands at the slots of a record comes back as its own, whatever is behind the slots, on any devices."""
+    examples, grid = two_rows()
+    if devices:
+        grid = split_over_devices(grid, devices)
+    for name in ("tokens", "backbone"):
+        found = dict(values_by_record(getattr(grid, name), grid))
+        assert sorted(found) == list(range(len(examples)))
+        for record, example in enumerate(examples):
+            np.testing.assert_array_equal(found[record], getattr(example, name))
 
 
 def test_chains_of_a_row_are_told_apart():

@@ -1,24 +1,9 @@
 """The 4 Å rule against ScanNet's labels."""
 
-import gzip
-
 import pytest
 
 from data_prep import check_interface_rule
-from data_prep.check_interface_rule import Agreement, compare, read_scannet_labels, total
-
-
-def test_label_files_are_read(tmp_path):
-    """Entries, negative numbers and insertion codes are read; a bad line is named."""
-    path = tmp_path / "labels.txt.gz"
-    path.write_bytes(gzip.compress(b">1abc_0-A\nA -3 M 0\nA 60A W 1\n>2abc_0-B\nB 1 A 1\n"))
-    assert read_scannet_labels(path) == {
-        "1abc_0-A": {("A", -3, " "): ("M", False), ("A", 60, "A"): ("W", True)},
-        "2abc_0-B": {("B", 1, " "): ("A", True)},
-    }
-    path.write_bytes(gzip.compress(b">1abc_0-A\nA 1 M 2\n"))
-    with pytest.raises(ValueError, match=r"labels.txt.gz, line 2"):
-        read_scannet_labels(path)
+from data_prep.check_interface_rule import Agreement, compare, total
 
 
 def test_scores_of_counts():

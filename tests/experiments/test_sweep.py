@@ -10,6 +10,7 @@ import pytest
 from filelock import FileLock
 
 from bihf_jax.models import FUSION_METHODS
+from bihf_jax.pretrained import PretrainedError
 from configs import ppbs
 from experiments import sweep
 from tests.training.small_run import REPOSITORY, environment
@@ -69,19 +70,22 @@ def test_a_stopped_sweep_goes_on_and_keeps_what_is_finished(command, tmp_path):
     assert again.stdout == done.stdout
 
 
-def test_a_failed_run_is_named_and_the_others_go_on(tmp_path, monkeypatch):
-    """The order of the runs is by seed, each in its folder; a failure stops nothing."""
+def test_a_failed_run_is_named_and_the_others_go_on(tmp_path, monkeypatch, caplog):
+    """The order of the runs is by seed, each in its folder; a failure stops nothing and is named with its error."""
     plan = sweep.Plan(str(REPOSITORY / "configs" / "ppbs.py"), "", tmp_path, ("local", "global"), (0, 1))
     started = []
 
     def call(self, slot, command, log):
         started.append((command[-2:], log.parent.relative_to(tmp_path).as_posix()))
+        log.write_text("started\n12:00:00  config.encoder.plm: no pretrained weights at 'w'\n\n")
         return int("fusion=global,seed=0" in " ".join(command))
 
     monkeypatch.setattr(sweep.Sweep, "_call", call)
     finished = []
     failed = sweep.Sweep(plan).run(lambda: finished.append(True))
     assert failed == [("global", 0)]
+    assert "global seed 0 failed; see" in caplog.text
+    assert "log.txt, which ends: 12:00:00  config.encoder.plm: no pretrained weights at 'w'\n" in caplog.text
     assert len(finished) == 3
     folders = list(dict.fromkeys(folder for _, folder in started))
     assert folders == ["local/seed_0", "global/seed_0", "local/seed_1", "global/seed_1"]
@@ -96,6 +100,21 @@ def test_two_sweeps_in_one_folder_are_refused(tmp_path, caplog):
         assert sweep.main(arguments) == 1
     assert f"another sweep works in {tmp_path}" in caplog.text
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+def test_a_summary_that_cannot_be_made_ends_with_its_error(tmp_path, monkeypatch, caplog):
+    """Weights or records that are gone when the finished runs are compared: one line and status 1, no traceback."""
+    (tmp_path / "local" / "seed_0").mkdir(parents=True)
+    (tmp_path / "local" / "seed_0" / sweep.FINISHED_FILE).write_text("{}")
+
+    def summarise(*_):
+        raise PretrainedError("no pretrained weights at 'w'")
+
+    monkeypatch.setattr(sweep, "summarise", summarise)
+    monkeypatch.setattr(sweep.signal, "signal", lambda *_: None)
+    config = REPOSITORY / "configs" / "ppbs.py"
+    assert sweep.main([f"--config={config}", f"--workdir={tmp_path}", "--methods=local", "--seeds=0"]) == 1
+    assert caplog.records[-1].getMessage() == "no pretrained weights at 'w'"
 
 
 @pytest.mark.parametrize(

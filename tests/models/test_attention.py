@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bihf_jax.models import attention
-from bihf_jax.models.attention import segment_attention
+from bihf_jax.models.attention import attention_summary, segment_attention
 from bihf_jax.models.config import ATTENTION_KINDS
 from bihf_jax.models.platform import compiling_for
 
@@ -201,3 +201,26 @@ def test_auto_follows_the_target_platform(platform, operation):
 def test_the_config_allows_every_implementation():
     """What EncoderConfig.attention may be is what `segment_attention` takes."""
     assert set(ATTENTION_KINDS) == {"auto", *attention._IMPLEMENTATIONS}
+
+
+def test_summary_equals_that_of_the_explicit_weights():
+    """Entropy and weight on the own slot, as means over the heads; 0 where there is padding."""
+    (query, key, _), segment = random_inputs(5), packed_segments(6)
+    allowed = (segment[:, :, None] == segment[:, None, :]) & (segment[:, :, None] > 0)
+    scores = jnp.einsum("rhqd,rhkd->rhqk", query, key) / query.shape[-1] ** 0.5
+    weights = jax.nn.softmax(jnp.where(allowed[:, None], scores, -jnp.inf), axis=-1)
+    weights = np.where(allowed[:, None], weights, 0)
+    entropy = -(weights * np.log(np.where(weights > 0, weights, 1))).sum(-1).mean(1)
+    summary = jax.jit(attention_summary)(query, key, segment)
+    np.testing.assert_allclose(summary.entropy, entropy, atol=1e-5)
+    np.testing.assert_allclose(summary.own, np.diagonal(weights, axis1=2, axis2=3).mean(1), atol=1e-6)
+    assert not np.asarray(summary.own)[np.asarray(segment) == 0].any()
+
+
+def test_summary_of_equal_scores():
+    """With no preference the weight is equal, and the entropy the log of the number of slots."""
+    segment = jnp.asarray([[1] * 5 + [2] * 3 + [0] * 2])
+    zeros = jnp.zeros((1, 2, 10, 4))
+    summary = attention_summary(zeros, zeros, segment)
+    np.testing.assert_allclose(summary.own[0], [1 / 5] * 5 + [1 / 3] * 3 + [0] * 2, atol=1e-6)
+    np.testing.assert_allclose(summary.entropy[0], [np.log(5)] * 5 + [np.log(3)] * 3 + [0] * 2, atol=1e-6)

@@ -349,10 +349,41 @@ def test_bfloat16_is_close_to_float32():
 
 def test_intermediates_are_named_by_stage():
     """The gates of every stage come back by name and weigh the two sides to 1 where anything exists."""
-    output = compiled("local")[1](packed())
-    assert set(output.intermediates) == {"stage1/gate", "stage2/gate"}
-    for gate in output.intermediates.values():
+    found = compiled("local")[1](packed()).intermediates
+    names = ("gate", "fused", "sequence", "structure", "sequence_change", "structure_change")
+    assert set(found) == {f"stage{stage}/{name}" for stage in (1, 2) for name in names}
+    for stage in (1, 2):
+        gate = found[f"stage{stage}/gate"]
         np.testing.assert_allclose(gate.sum(-1), np.asarray(packed().protein_segment > 0), atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["local", "serial", "local_last_stage", "sequence_only"])
+def test_the_last_stage_is_what_the_encoder_finishes(method):
+    """Each side that is run leaves its features after each stage, whatever the schedule; its output is the last."""
+    variables, encode = compiled(method)
+    output, batch = encode(packed()), packed()
+    sides = small_config(method).sides
+    for side, mask in (("sequence", batch.sequence_mask), ("structure", batch.structure_mask)):
+        stages = [name for name in output.intermediates if name.endswith(f"/{side}")]
+        assert stages == ([f"stage1/{side}", f"stage2/{side}"] if side in sides else [])
+        if side == "structure" and side in sides:
+            last = np.where(np.asarray(mask)[..., None], output.intermediates["stage2/structure"], 0)
+            np.testing.assert_allclose(output.structure, last, atol=1e-6)
+        if side == "sequence":
+            encoder = FusedEncoder(small_config(method))
+            last = output.intermediates["stage2/sequence"]
+            last = encoder.apply(variables, last, method=lambda module, x: module.plm.finish(x))
+            last = np.where(np.asarray(mask)[..., None], last, 0)
+            np.testing.assert_allclose(output.sequence, last, atol=1e-5)
+
+
+def test_a_change_is_the_length_of_the_update():
+    """Relative to the features before it; 0 where the side is absent, and at a new fusion, which adds nothing."""
+    output, batch = compiled("local")[1](packed()), packed()
+    for side, mask in (("sequence", batch.sequence_mask), ("structure", batch.structure_mask)):
+        change = np.asarray(output.intermediates[f"stage1/{side}_change"])
+        assert np.all(change[~np.asarray(mask)] == 0)
+        assert np.all(np.isfinite(change))
 
 
 @pytest.mark.parametrize("method", ["local", "global", "cross", "token"])

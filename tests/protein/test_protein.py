@@ -209,3 +209,28 @@ def test_assemblies_that_cannot_be_made(write, monkeypatch):
     assert file_contents(plain).assemblies == ()
     with pytest.raises(StructureError, match=r"plain.pdb: no assembly '1'; assemblies: none"):
         Protein.from_file(plain, assembly="1")
+
+
+@pytest.mark.parametrize("ending", [".pdb", ".cif"])
+def test_text_is_read_as_its_file(protein, tmp_path, ending):
+    """The text of a file gives the same protein; its format is told by the content, its name is given."""
+    protein.to_file(tmp_path / f"made{ending}")
+    text = (tmp_path / f"made{ending}").read_text()
+    from_text = Protein.from_text(text, name="made", chains=["B", "C"])
+    assert_same(from_text, Protein.from_file(tmp_path / f"made{ending}", chains=["B", "C"]))
+    assert from_text.source == f"made{ending}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "pasted: the file is empty"),
+        ("REMARK nothing\n", "pasted: neither PDB nor mmCIF text"),
+        ("ATOM  \0", "pasted: 1 NUL bytes"),
+        ("ATOM  " * 100, "pasted: more than 500 bytes"),
+        ("data_x\n#", r"pasted\.cif: no coordinates"),
+    ],
+)
+def test_text_that_is_no_structure(text, message):
+    with pytest.raises(StructureError, match=message):
+        Protein.from_text(text, name="pasted", max_bytes=500)

@@ -64,3 +64,14 @@ def logged(workdir: Path) -> list[dict]:
     """Lines of metrics.jsonl without the timings."""
     lines = (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [{k: v for k, v in json.loads(line).items() if k not in TIMINGS} for line in lines]
+
+
+class StopAfter:
+    """Says stop once it was asked so often."""
+
+    def __init__(self, steps: int):
+        self.left = steps
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left <= 0

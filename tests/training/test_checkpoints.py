@@ -1,6 +1,7 @@
 """Checkpoints: exact, apart from devices, and clear where they do not fit."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -37,6 +38,16 @@ def test_round_trip_is_exact(checkpoints, tmp_path):
     assert_equal(state, make_state(4))
     assert restored == progress
     reopened.close()
+
+
+def test_bfloat16_comes_back_as_it_is(checkpoints):
+    """Frozen weights may be bfloat16; they do not become float32 on the way."""
+    state = make_state(4)
+    state.params["dense"]["kernel"] = state.params["dense"]["kernel"].astype(jnp.bfloat16)
+    checkpoints.save(state, Progress(0.5, 4))
+    for params in (checkpoints.restore(state)[0].params, checkpoints.restore_params(state.params)[1]):
+        assert_equal(params, state.params)
+        assert params["dense"]["kernel"].dtype == jnp.bfloat16
 
 
 def test_best_outlives_the_last(checkpoints):

@@ -7,6 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from bihf_jax.configuration import ConfigError
+from bihf_jax.models import LearningConfig
 from bihf_jax.models.structure import STRUCTURE_ENCODERS
 from bihf_jax.training.config import experiment_config, keep_config, load_config
 from configs.common import parse_arg
@@ -56,6 +57,20 @@ def changed(**values):
             "config.encoder.structure has no key 'message_gvps'; its keys are: name",
         ),
         ({"encoder__plm__name": "esm2_t6"}, "esm2_t6_8M_UR50D"),
+        (
+            {"encoder__plm": {"name": "esm2_t6_8M_UR50D", "remta": True}},
+            "config.encoder.plm has no key 'remta'; its keys are: layers",
+        ),
+        (
+            {"encoder__plm__learning": {"mode": "frozen", "rank": 4}},
+            "config.encoder.plm.learning: LearningConfig.rank is 4; allowed: 8, as mode 'frozen' does not read it. "
+            "Leave it out, or set mode to lora",
+        ),
+        (
+            {"encoder__plm": {"name": "esm2_t6_8M_UR50D", "learning": {"lr": 0.1}}},
+            "config.encoder.plm.learning has no key 'lr'; its keys are: mode, rate_multiplier",
+        ),
+        ({"encoder__plm__learning": "frozen"}, "config.encoder.plm.learning is a group of settings, got 'frozen'"),
         ({"encoder": {"fusion": {"name": "late"}}}, "config.encoder.fusion: fusion method is 'late'; allowed: local"),
         ({"encoder": 3}, "config.encoder is a group of settings, got 3"),
         ({"data": {"rows": 2}}, "config.data needs the key 'records'"),
@@ -69,9 +84,10 @@ def test_mistakes_are_named(values, message):
 
 def test_published_size_by_name():
     """`encoder.plm.name` gives a published size; other keys change it."""
-    config = changed(encoder__plm={"name": "esm2_t12_35M_UR50D", "remat": True})
-    plm = experiment_config(config).encoder.plm
+    changes = {"remat": True, "learning": {"mode": "lora", "targets": ["fc1"]}}
+    plm = experiment_config(changed(encoder__plm={"name": "esm2_t12_35M_UR50D", **changes})).encoder.plm
     assert (plm.layers, plm.width, plm.heads, plm.remat) == (12, 480, 20, True)
+    assert plm.learning == LearningConfig(mode="lora", targets=("fc1",))
 
 
 @pytest.mark.parametrize("name", STRUCTURE_ENCODERS)
@@ -86,7 +102,8 @@ def test_structure_encoder_by_name(name):
 def test_kept_config_reads_back(tmp_path, structure):
     """The config in a run's folder is the config of the run."""
     structure |= {"extra_distances": [["N", "O"]]}
-    config = experiment_config(changed(encoder__structure=structure))
+    learning = {"mode": "lora", "rank": 2, "targets": ["q_proj", "fc2"]}
+    config = experiment_config(changed(encoder__structure=structure, encoder__plm__learning=learning))
     keep_config(config, tmp_path / "run", first_host=True)
     assert load_config(tmp_path / "run") == config
     assert json.loads((tmp_path / "run" / "config.json").read_text())["training"]["steps"] == 12
@@ -97,6 +114,19 @@ def test_another_config_in_the_same_folder_is_refused(tmp_path):
     keep_config(experiment_config(small_config("records")), tmp_path, first_host=True)
     with pytest.raises(ConfigError, match=r"config.training.steps was 12, is 13"):
         keep_config(experiment_config(small_config("records", steps=13)), tmp_path, first_host=True)
+
+
+def test_a_setting_that_the_run_did_not_know_has_its_default(tmp_path):
+    """A run whose kept config is older than a setting goes on with the default of it, and with no other value."""
+    keep_config(experiment_config(small_config("records")), tmp_path, first_host=True)
+    file = tmp_path / "config.json"
+    kept = json.loads(file.read_text())
+    del kept["encoder"]["plm"]["learning"]
+    file.write_text(json.dumps(kept))
+    keep_config(experiment_config(small_config("records")), tmp_path, first_host=True)
+    frozen = experiment_config(changed(encoder__plm__learning={"mode": "frozen"}))
+    with pytest.raises(ConfigError, match=r"config.encoder.plm.learning.mode was 'full', is 'frozen'"):
+        keep_config(frozen, tmp_path, first_host=True)
 
 
 def test_folder_without_a_run(tmp_path):

@@ -7,16 +7,24 @@ import jax
 import matplotlib.image
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 
+import bihf_jax
+import experiments.evaluate as command
 from bihf_jax.data.grid import make_grid
 from bihf_jax.data.pipeline import Host, evaluation_batches
 from bihf_jax.data.records import RecordSet
+from bihf_jax.pretrained import PretrainedError
+from bihf_jax.protein import Protein
 from bihf_jax.training.checkpoints import CheckpointError
 from bihf_jax.training.config import experiment_config
 from bihf_jax.training.evaluation import TrainedModel
 from bihf_jax.training.loop import train
 from experiments.evaluate import evaluate
-from tests.training.small_run import small_config
+from tests.training.small_run import REPOSITORY, small_config
+
+SAMPLE = REPOSITORY / "data_prep" / "sample"
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +89,55 @@ def test_evaluate_writes_its_files(workdir, sample_records):
     assert "AUC-PR" in (workdir / "scores.md").read_text()
 
 
+def test_prediction_equals_evaluation(workdir, sample_records):
+    """For the structure files of the test split, the predictor's scores are those of the CSV of the evaluation."""
+    evaluate(workdir, ["test"])
+    expected = {}
+    with open(workdir / "predictions_test.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            key = (row["chain"], int(row["residue_number"]), row["insertion_code"])
+            expected.setdefault(row["record_id"], {})[key] = float(row["score"])
+    with open(SAMPLE / "complexes.csv", newline="") as file:
+        partners = {f"{row['complex']}:{row['partner']}": row for row in csv.DictReader(file)}
+    chosen = sorted(expected)[::4]
+    structures = [
+        Protein.from_file(SAMPLE / "structures" / partners[name]["file"], chains=partners[name]["chains"].split("+"))
+        for name in chosen
+    ]
+    predictions = bihf_jax.load(workdir).predict_many(structures)
+    for name, prediction in zip(chosen, predictions, strict=True):
+        scores = {row[:3]: row.score for row in prediction.rows()}
+        assert scores.keys() == expected[name].keys()
+        np.testing.assert_allclose([scores[key] for key in expected[name]], list(expected[name].values()), atol=1e-5)
+
+
 def test_folder_without_checkpoints(workdir, tmp_path):
     """A run that never saved is named, with what to do."""
     (tmp_path / "config.json").write_bytes((workdir / "config.json").read_bytes())
     with pytest.raises(CheckpointError, match="has saved no checkpoint yet; train first"):
         TrainedModel.load(tmp_path)
+
+
+def test_weights_that_are_gone_are_one_line_and_status_1(tmp_path, caplog):
+    """A config that does not say the sizes of its pretrained weights needs them; without them the command says so."""
+    config = small_config("records").to_dict()
+    config["encoder"]["plm"] = {"pretrained": "nowhere"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    flags.FLAGS.mark_as_parsed()
+    with flagsaver.flagsaver(workdir=str(tmp_path)):
+        assert command._evaluate() == 1
+    assert "\n" not in caplog.records[-1].getMessage()
+    assert caplog.records[-1].getMessage().startswith("config.encoder.plm: no pretrained weights at 'nowhere'")
+
+
+def test_pretrained_errors_are_one_line_and_status_1(tmp_path, caplog, monkeypatch):
+    """Also where they are not found in the config."""
+
+    def load(*_, **__):
+        raise PretrainedError("no pretrained weights at 'nowhere'")
+
+    monkeypatch.setattr(TrainedModel, "load", load)
+    flags.FLAGS.mark_as_parsed()
+    with flagsaver.flagsaver(workdir=str(tmp_path)):
+        assert command._evaluate() == 1
+    assert caplog.records[-1].getMessage() == "no pretrained weights at 'nowhere'"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bihf_jax.training.loop import Interrupted, train
-from tests.training.small_run import environment, logged, small_config, write_config
+from tests.training.small_run import StopAfter, environment, logged, small_config, write_config
 
 KILLS = 20
 
@@ -84,17 +84,6 @@ def test_sigterm_saves_and_exits(sample_records, tmp_path):
     straight = tmp_path / "straight"
     assert start(config_file, straight, tmp_path / "cache").wait(timeout=300) == 0
     assert logged(workdir) == logged(straight)
-
-
-class StopAfter:
-    """Says stop once it was asked so often."""
-
-    def __init__(self, steps: int):
-        self.left = steps
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
 
 
 def test_stop_between_log_lines_keeps_the_line(sample_records, tmp_path, monkeypatch):

@@ -7,8 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from bihf_jax.data.grid import make_grid, split_over_devices
-from bihf_jax.data.pipeline import example_batch
+from bihf_jax.data.grid import example_batch, make_grid, split_over_devices
 from bihf_jax.training import step as step_lib
 from bihf_jax.training.config import experiment_config
 from bihf_jax.training.optimizer import make_optimizer
@@ -22,9 +21,10 @@ def steps_on_devices(devices: int) -> Iterator[dict]:
     """Loss sum, weight, gradient norm of each step of a small model with dropout, and the final parameters' norm."""
     config = experiment_config(small_config("unused"))
     model, task = config.make_model(), config.make_task()
-    optimizer = make_optimizer(config.training.optimizer, config.training.steps)
-    state = step_lib.init_state(model, optimizer, example_batch(config.data.grid_shape()), seed=0)
-    train_step = step_lib.pmap_train_step(model, task, optimizer, seed=0)
+    plm = config.encoder.plm
+    optimizer = make_optimizer(config.training.optimizer, config.training.steps, plm)
+    state = step_lib.init_state(model, optimizer, plm, example_batch(config.data.grid_shape()), seed=0)
+    train_step = step_lib.pmap_train_step(model, task, optimizer, plm, seed=0)
     state = step_lib.replicate(state)
     for step in range(STEPS):
         state, metrics = train_step(state, split_over_devices(uneven_batch(step), devices))

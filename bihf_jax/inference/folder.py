@@ -1,0 +1,179 @@
+"""Many structures at once: what becomes of each is told, and what is finished is not done again."""
+
+import csv
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bihf_jax.configuration import differences
+from bihf_jax.inference.embedding_file import EmbeddingFile
+from bihf_jax.inference.inputs import InputError, Target
+from bihf_jax.inference.outputs import read_about, remove_results, result_paths, whole_file, write_prediction
+from bihf_jax.inference.predictor import Predictor
+from bihf_jax.tasks.predictions import escape_cell
+from bihf_jax.version import __version__
+
+SUMMARY_FILE = "summary.csv"
+_SUMMARY_COLUMNS = (
+    *("name", "file", "status", "residues", "without_structure", "chains"),
+    *("mean_score", "highest_score", "highest_residue", "message"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of one structure."""
+
+    target: Target
+    status: str  # "written", "kept" (finished before) or "failed"
+    message: str = ""  # why it failed, or what of it could not be written
+    about: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of a prediction: what its NAME.json holds
+
+
+def predict_files(
+    predictor: Predictor,
+    targets: Sequence[Target],
+    output: Path,
+    *,
+    fusion_values: bool = False,
+    overwrite: bool = False,
+) -> Iterator[Outcome]:
+    """Predicts structures and writes the files of each (`outputs.write_prediction`) as soon as it is done.
+
+    Args:
+      predictor: the model.
+      targets: of `inputs.find_targets`.
+      output: folder for the files.
+      fusion_values: also write what fusion did at each residue.
+      overwrite: do again what is finished.
+
+    Returns:
+      An outcome for each target: those finished before, then the others as they come, in order.
+
+    Raises:
+      InputError: before anything is done: a file would replace an input, or the folder holds predictions that were
+        made in another way, and `overwrite` is not set.
+    """
+    run = {**_made_by(predictor), "task": predictor.task.name, "fusion_values": fusion_values}
+    _refuse_replacing(targets, output)
+    finished = {} if overwrite else _finished(targets, output, run)
+    waiting = [target for target in targets if target.name not in finished]
+    results = predictor.predict_many(
+        (target.read for target in waiting), fusion_values=fusion_values, on_error="return"
+    )
+
+    def outcomes() -> Iterator[Outcome]:
+        for target in targets:
+            if target.name in finished:
+                yield _outcome(target, "kept", finished[target.name])
+        for target, result in zip(waiting, results, strict=True):
+            if isinstance(result, Exception):
+                remove_results(output, target.name)  # of an earlier run
+                yield Outcome(target, "failed", _text(result))
+            else:
+                yield _outcome(target, "written", write_prediction(result, output, target.name, run))
+
+    return outcomes()
+
+
+def embed_files(
+    predictor: Predictor,
+    targets: Sequence[Target],
+    output: Path,
+    *,
+    of: str = "fused",
+    stage: int | None = None,
+    overwrite: bool = False,
+) -> Iterator[Outcome]:
+    """Embeds structures into one file (`embedding_file`), which is written when all are done.
+
+    Args:
+      predictor: the model.
+      targets: of `inputs.find_targets`.
+      output: the file, .h5 or .npz. Entries of other structures in it stay.
+      of: see `Predictor.embed`.
+      stage: see `Predictor.embed`.
+      overwrite: begin the file anew.
+
+    Returns:
+      An outcome for each target, as of `predict_files`.
+
+    Raises:
+      EmbeddingFileError: before anything is done: the file cannot be written, or holds embeddings that were made in
+        another way.
+      MissingFeaturesError: the model has no such features.
+    """
+    run = {**_made_by(predictor), "of": of, "stage": stage}
+    predictor.check_features(of, stage)
+    file = EmbeddingFile(output, run, overwrite=overwrite)
+    waiting = [target for target in targets if target.name not in file]
+    results = predictor.embed_many((target.read for target in waiting), of=of, stage=stage, on_error="return")
+
+    def outcomes() -> Iterator[Outcome]:
+        yield from (Outcome(target, "kept") for target in targets if target not in waiting)
+        for target, result in zip(waiting, results, strict=True):
+            if isinstance(result, Exception):
+                yield Outcome(target, "failed", _text(result))
+            else:
+                file.add(target.name, result)
+                yield Outcome(target, "written")
+        file.close()
+
+    return outcomes()
+
+
+def write_summary(outcomes: Iterable[Outcome], output: Path) -> Path:
+    """Writes `OUTPUT/summary.csv`, a line for each structure in the order of their names; returns its path."""
+    with whole_file(output / SUMMARY_FILE) as path, open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_SUMMARY_COLUMNS)
+        for outcome in sorted(outcomes, key=lambda outcome: (outcome.target.name, str(outcome.target.path))):
+            cells = _summary(outcome)
+            writer.writerow([escape_cell(str(cells.get(column, ""))) for column in _SUMMARY_COLUMNS])
+    return output / SUMMARY_FILE
+
+
+def _summary(outcome: Outcome) -> dict[str, Any]:
+    cells = {"name": outcome.target.name, "file": outcome.target.path, "status": outcome.status}
+    cells["message"] = outcome.message
+    if about := outcome.about:
+        cells |= {name: about[name] for name in ("residues", "without_structure")}
+        cells |= {name: f"{about[name]:.9g}" for name in ("mean_score", "highest_score")}
+        chain, number, code = about["highest_residue"]
+        cells |= {"chains": "+".join(about["chains"]), "highest_residue": f"{chain}:{number}{code}"}
+    return cells
+
+
+def _made_by(predictor: Predictor) -> dict[str, Any]:
+    return {"model": predictor.fingerprint, "step": predictor.step, "bihf_jax": __version__}
+
+
+def _outcome(target: Target, status: str, about: Mapping[str, Any]) -> Outcome:
+    message = "; ".join(f"no {ending}: {why}" for ending, why in about["not_written"].items())
+    return Outcome(target, status, message, about)
+
+
+def _text(error: Exception) -> str:
+    """The message, with the kind of error where it is none that speaks for itself."""
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+
+
+def _finished(targets: Sequence[Target], output: Path, run: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Name -> what its NAME.json holds, for the targets that have one."""
+    found = {target.name: about for target in targets if (about := read_about(output, target.name)) is not None}
+    for name, about in found.items():
+        if changes := [f"{key} was {old!r}, is {new!r}" for key, old, new in differences(about["run"], run)]:
+            raise InputError(
+                f"{output} holds predictions that were made in another way ({name}: {'; '.join(changes)}); give "
+                "another --output, or --overwrite"
+            )
+    return found
+
+
+def _refuse_replacing(targets: Sequence[Target], output: Path) -> None:
+    inputs = {target.path.resolve() for target in targets}
+    for target in targets:
+        for path in result_paths(output, target.name):
+            if path.resolve() in inputs:
+                raise InputError(f"{path} would be written, but is an input itself; give another --output")

@@ -1,0 +1,122 @@
+"""`Prediction`: the scores of one structure, residue by residue."""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from bihf_jax.inference import pictures
+from bihf_jax.inference.residues import residue_columns
+from bihf_jax.protein import Protein
+from bihf_jax.tasks.predictions import escape_cell
+
+
+class ResidueScore(NamedTuple):
+    """One row of a prediction."""
+
+    chain: str  # author id
+    residue_number: int  # author's
+    insertion_code: str  # "" where none, "?" where the number is not from the file
+    amino_acid: str  # one letter
+    has_structure: bool  # False: scored from the sequence alone
+    score: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prediction:
+    """One score for each of the N residues of a protein, those without coordinates too.
+
+    In a notebook it shows itself as a picture of the scores along each chain.
+
+    Raises:
+      ValueError: an array is not [N] float32, or a score is not finite.
+    """
+
+    protein: Protein  # what was scored, as read
+    task: str
+    label_names: tuple[str, ...]  # of the task
+    score: np.ndarray  # [N] float32; for classes the probability of the last label
+    fusion_values: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)  # column -> [N] float32
+
+    def __post_init__(self) -> None:
+        shape = (self.protein.num_residues,)
+        for name, values in {"score": self.score, **self.fusion_values}.items():
+            if values.shape != shape or values.dtype != np.float32:
+                raise ValueError(
+                    f"{self.protein.source}: {name} must be float32 {shape}, got {values.dtype} {values.shape}"
+                )
+            if wrong := np.count_nonzero(~np.isfinite(values)):
+                raise ValueError(
+                    f"{self.protein.source}: {wrong} of {values.size} values of {name} are not finite; did the "
+                    "training diverge, or are coordinates out of range?"
+                )
+
+    def __len__(self) -> int:
+        return self.protein.num_residues
+
+    @property
+    def score_name(self) -> str:
+        """What the score is of, for people: "score of binding site (ppbs)"."""
+        return f"score of {self.label_names[-1]} ({self.task})"
+
+    @property
+    def colour_range(self) -> tuple[float, float]:
+        """Scores of the lowest and the highest colour: 0 and the highest score of the structure."""
+        return 0.0, max(float(self.score.max()), 1e-6)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The table as arrays of N, e.g. for `pandas.DataFrame`: the residues, "score", then the fusion values."""
+        return {**residue_columns(self.protein), "score": self.score, **self.fusion_values}
+
+    def rows(self) -> Iterator[ResidueScore]:
+        """The table without the fusion values, row by row."""
+        columns = {**residue_columns(self.protein), "score": self.score}
+        for chain, number, code, *rest in zip(*(column.tolist() for column in columns.values()), strict=True):
+            yield ResidueScore(chain, number, code.strip(" "), *rest)
+
+    def highest(self) -> ResidueScore:
+        """The row with the highest score; the first of equals."""
+        best = int(self.score.argmax())
+        return next(row for index, row in enumerate(self.rows()) if index == best)
+
+    def write_csv(self, path: str | Path) -> None:
+        """Writes `columns()` with the file in front, in the form of `tasks.predictions`; `has_structure` is 1 or 0."""
+        columns = self.columns()
+        source = escape_cell(self.protein.source)
+        with open(path, "w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["file", *columns])
+            writer.writerows(zip([source] * len(self), *(_cells(column) for column in columns.values()), strict=True))
+
+    def picture(self, path: str | Path) -> None:
+        """Writes a PNG of the scores along each chain."""
+        pictures.plot_scores(self.columns(), path, title=f"{self.protein.source}: {self.score_name}")
+
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        png = io.BytesIO()
+        pictures.plot_scores(self.columns(), png, title=f"{self.protein.source}: {self.score_name}")
+        return png.getvalue()
+
+    def __str__(self) -> str:
+        top = self.highest()
+        chains = ", ".join(chain or "(blank)" for chain in self.protein.chain_ids)
+        return (
+            f"{self.protein.source}: {len(self)} residues in chains {chains}; {self.score_name}: mean "
+            f"{self.score.mean():.3f}, highest {top.score:.3f} at {top.chain}{top.residue_number}{top.insertion_code}"
+        )
+
+
+def _cells(column: np.ndarray) -> list[str]:
+    """One column as text; numbers with nine significant digits, which is exact for float32."""
+    if column.dtype == bool:
+        return [str(int(value)) for value in column]
+    if np.issubdtype(column.dtype, np.floating):
+        return [f"{value:.9g}" for value in column.tolist()]
+    if np.issubdtype(column.dtype, np.integer):
+        return [str(value) for value in column.tolist()]
+    return [escape_cell(value.strip(" ")) for value in column.tolist()]

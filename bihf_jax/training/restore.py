@@ -1,0 +1,77 @@
+"""A trained model from the folder of its run: config and parameters, checked against each other and this code."""
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from bihf_jax.configuration import ConfigError, differences
+from bihf_jax.data import alphabet
+from bihf_jax.data.grid import example_batch
+from bihf_jax.training.checkpoints import CheckpointError, Checkpoints
+from bihf_jax.training.config import CONFIG_FILE, ExperimentConfig, experiment_config, read_config
+from bihf_jax.version import __version__
+
+_MODEL_GROUPS = ("task", "encoder", "head")  # of a config: what decides how parameters are used
+
+
+class RestoredModel(NamedTuple):
+    """A checkpoint of a run."""
+
+    config: ExperimentConfig
+    step: int
+    params: Any  # numpy, one replica
+    about: Mapping[str, Any]  # what the checkpoint says of itself, see `Checkpoints.about`
+
+
+def restore_model(workdir: str | Path, *, which: str = "best") -> RestoredModel:
+    """Reads a checkpoint of a run. Nothing in it is executed: it is JSON and plain arrays.
+
+    Args:
+      workdir: of the run.
+      which: "best" or "last".
+
+    Raises:
+      ConfigError: no run there, or a config that this version cannot read.
+      CheckpointError: no such checkpoint, one with a part missing or damaged, one of another alphabet, or one that does
+        not fit the run's config.
+    """
+    values = read_config(workdir)
+    with contextlib.closing(Checkpoints(workdir)) as checkpoints:
+        about = checkpoints.about(which=which)
+        _check_about(about, values, f"the {which} checkpoint of {workdir}")
+        try:
+            config = experiment_config(values)
+        except ConfigError as error:
+            raise ConfigError(f"{Path(workdir) / CONFIG_FILE}: {error}{_version_note(about)}") from error
+        model, batch = config.make_model(), example_batch(config.data.grid_shape())
+        template = jax.eval_shape(lambda: model.init(jax.random.key(0), batch, None)["params"])
+        try:
+            step, params = checkpoints.restore_params(template, which=which)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}{_version_note(about)}") from error
+    return RestoredModel(config, step, params, about)
+
+
+def _check_about(about: Mapping[str, Any], values: Mapping[str, Any], name: str) -> None:
+    """`CheckpointError` where the checkpoint is of another alphabet or model than the code or the config."""
+    if tuple(about["alphabet"]) != alphabet.TOKENS:
+        raise CheckpointError(
+            f"{name} was trained with another alphabet: {' '.join(about['alphabet'])}; this version has "
+            f"{' '.join(alphabet.TOKENS)}{_version_note(about)}"
+        )
+    kept, found = ({group: config.get(group) for group in _MODEL_GROUPS} for config in (about["config"], values))
+    if changes := [f"{key} was {old!r}, is {new!r}" for key, old, new in differences(kept, found, "config")]:
+        raise CheckpointError(
+            f"{name} was trained with another config than {CONFIG_FILE} has now ({'; '.join(changes)}); put the old "
+            "values back"
+        )
+
+
+def _version_note(about: Mapping[str, Any]) -> str:
+    """What to add to a message where the checkpoint is of another version; empty where it is of this one."""
+    if about["bihf_jax"] == __version__:
+        return ""
+    return f". The run was made with bihf_jax {about['bihf_jax']}, this is {__version__}: install that version"

@@ -1,0 +1,35 @@
+"""Folders of runs as training leaves them, without the training: parameters are random, so scores differ widely."""
+
+import contextlib
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from bihf_jax.data.grid import example_batch
+from bihf_jax.training.checkpoints import Checkpoints, Progress
+from bihf_jax.training.config import experiment_config, keep_config
+from bihf_jax.training.step import TrainState
+from tests.training.small_run import small_config
+
+STEP = 7
+
+
+def make_run(workdir: Path, fusion: str = "local", **settings: object) -> Path:
+    """A run with a best and a last checkpoint; `settings` change `config.encoder.fusion`."""
+    document = small_config(Path("records"))
+    document.data.lengths = (256,)
+    document.encoder.stages = 2
+    document.encoder.plm.layers = 2
+    document.encoder.fusion = {"name": fusion, "width": 16, "heads": 2, **settings}
+    config = experiment_config(document)
+    values = keep_config(config, workdir, first_host=True)
+    model, batch = config.make_model(), example_batch(config.data.grid_shape())
+    template = jax.eval_shape(lambda: model.init(jax.random.key(0), batch, None)["params"])
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: (0.4 * rng.normal(size=leaf.shape)).astype(np.float32), template)
+    params["head"]["logits"]["kernel"] *= 5  # far from 1/2
+    with contextlib.closing(Checkpoints(workdir, values)) as checkpoints:
+        state = TrainState(np.int32(STEP), params, {"moment": np.zeros(1, np.float32)})
+        checkpoints.save(state, Progress(best_score=0.5, best_step=STEP))
+    return workdir

@@ -1,0 +1,142 @@
+"""Many structures: bad ones are told and stop nothing, finished ones are kept."""
+
+import csv
+import dataclasses
+import json
+import os
+
+import numpy as np
+import pytest
+
+from bihf_jax.inference.embedding_file import EmbeddingFileError, read_embeddings
+from bihf_jax.inference.folder import embed_files, predict_files, write_summary
+from bihf_jax.inference.inputs import InputError, find_targets
+from tests.inference.structures import made
+
+
+@pytest.fixture
+def structures(odd, tmp_path):
+    """A folder with three good structures and two bad ones."""
+    folder = tmp_path / "structures"
+    (folder / "sub").mkdir(parents=True)
+    odd.to_file(folder / "odd.pdb")
+    made(20).to_file(folder / "made.cif")
+    made(30, seed=1).to_file(folder / "sub" / "made.pdb.gz")
+    (folder / "empty.pdb").write_text("")
+    (folder / "damaged.cif").write_text("data_x\nloop_\n_atom_site.id\n")
+    return folder
+
+
+def statuses(outcomes):
+    return {outcome.target.name: outcome.status for outcome in outcomes}
+
+
+ALL = {"odd": "written", "made": "written", "sub/made": "written", "empty": "failed", "damaged": "failed"}
+
+
+def test_bad_files_are_told_and_stop_nothing(predictor, structures, tmp_path):
+    """Each structure has an outcome; the bad ones the reason; the others the files, and their line in the summary."""
+    targets, output = find_targets(structures).targets, tmp_path / "out"
+    outcomes = list(predict_files(predictor, targets, output))
+    assert statuses(outcomes) == ALL
+    messages = {outcome.target.name: outcome.message for outcome in outcomes}
+    assert "empty.pdb: the file is empty" in messages["empty"]
+    assert "damaged.cif" in messages["damaged"]
+    written = {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()}
+    endings = (".csv", ".pdb", ".cif", ".cxc", ".pml", ".json")
+    assert written == {f"{name}{ending}" for name in ("odd", "made", "sub/made") for ending in endings}
+    with open(write_summary(outcomes, output), newline="") as file:
+        rows = {row["name"]: row for row in csv.DictReader(file)}
+    assert list(rows) == sorted(ALL)
+    assert rows["odd"]["residues"] == "17"
+    assert rows["odd"]["without_structure"] == "3"
+    assert rows["odd"]["chains"] == "A+B"
+    assert rows["empty"]["message"] == messages["empty"]
+    with open(output / "odd.csv", newline="") as file:
+        scores = np.float32([row["score"] for row in csv.DictReader(file)])
+    assert np.float32(rows["odd"]["highest_score"]) == scores.max()
+
+
+def test_finished_ones_are_kept(predictor, structures, tmp_path):
+    """A run that was killed after the first result goes on with the others; what is finished is not touched."""
+    targets, output = find_targets(structures).targets, tmp_path / "out"
+    begun = predict_files(predictor, targets, output)
+    first = next(outcome for outcome in begun if outcome.status == "written").target.name
+    begun.close()
+    times = {path: os.stat(path).st_mtime_ns for path in output.rglob("*")}
+    (output / "sub").mkdir(exist_ok=True)
+    (output / "sub" / "made.csv").write_text("left by the kill, without its json")
+    again = list(predict_files(predictor, targets, output))
+    assert statuses(again) == {**ALL, first: "kept"}
+    assert all(os.stat(path).st_mtime_ns == time for path, time in times.items() if path.is_file())
+    assert (output / "sub" / "made.csv").read_text().startswith("file,chain")
+    assert [outcome.about["residues"] for outcome in again if outcome.status == "kept"]
+    assert set(statuses(predict_files(predictor, targets, output)).values()) == {"kept", "failed"}
+
+
+def test_results_of_another_model_or_setting_are_not_mixed(predictor, global_predictor, structures, tmp_path):
+    """The difference is named, and nothing is done; with `overwrite` all is done again."""
+    targets, output = find_targets(structures).targets, tmp_path / "out"
+    list(predict_files(predictor, targets, output))
+    with pytest.raises(
+        InputError, match=r"made in another way \(made: model was '\w+', is '\w+'\); give another --output"
+    ):
+        predict_files(global_predictor, targets, output)
+    with pytest.raises(InputError, match="fusion_values was False, is True"):
+        predict_files(predictor, targets, output, fusion_values=True)
+    (structures / "made.cif").write_text("data_broken since")
+    outcomes = list(predict_files(predictor, targets, output, fusion_values=True, overwrite=True))
+    assert statuses(outcomes) == {**ALL, "made": "failed"}
+    assert not list(output.glob("made.*"))
+    assert "stage1_gate_sequence" in (output / "odd.csv").read_text().splitlines()[0]
+    assert json.loads((output / "odd.json").read_text())["run"]["fusion_values"] is True
+
+
+def test_inputs_are_never_replaced(predictor, structures):
+    """The folder of the inputs as the output: refused before anything is written."""
+    targets = find_targets(structures).targets
+    with pytest.raises(InputError, match=r"made\.cif would be written, but is an input itself"):
+        predict_files(predictor, targets, structures, overwrite=True)
+
+
+def test_what_could_not_be_written_is_told(predictor, odd, tmp_path):
+    """A structure that PDB cannot hold is done, with a note."""
+    dataclasses.replace(odd, chain_ids=("AA", "B")).to_file(tmp_path / "odd.cif")
+    (outcome,) = predict_files(predictor, find_targets(tmp_path / "odd.cif").targets, tmp_path / "out")
+    assert outcome.status == "written"
+    assert outcome.message.startswith("no .pdb: ")
+
+
+@pytest.mark.parametrize("name", ["out.h5", "out.npz"])
+def test_embeddings_of_a_folder(predictor, structures, tmp_path, name):
+    """The file has an entry for each good structure; a second run keeps them and adds what is new."""
+    output = tmp_path / name
+    outcomes = list(embed_files(predictor, find_targets(structures).targets, output))
+    assert statuses(outcomes) == ALL
+    entries = dict(read_embeddings(output))
+    assert set(entries) == {"odd", "made", "sub/made"}
+    embedding = predictor.embed(structures / "odd.pdb")
+    np.testing.assert_allclose(entries["odd"]["per_residue"], embedding.per_residue, atol=1e-4)
+    np.testing.assert_array_equal(entries["odd"]["insertion_code"], embedding.columns()["insertion_code"])
+    made(25, seed=5).to_file(structures / "new.pdb")
+    (structures / "odd.pdb").unlink()
+    outcomes = list(embed_files(predictor, find_targets(structures).targets, output))
+    kept = {"made": "kept", "sub/made": "kept", "empty": "failed", "damaged": "failed"}
+    assert statuses(outcomes) == {"new": "written", **kept}
+    again = dict(read_embeddings(output))
+    assert set(again) == {*entries, "new"}
+    np.testing.assert_array_equal(again["odd"]["per_residue"], entries["odd"]["per_residue"])
+    with pytest.raises(EmbeddingFileError, match="of was 'fused', is 'sequence'"):
+        embed_files(predictor, find_targets(structures).targets, output, of="sequence")
+
+
+def test_embeddings_of_a_killed_run_are_found_again(predictor, structures, tmp_path):
+    """What was embedded before the kill is not embedded again."""
+    targets, output = find_targets(structures).targets, tmp_path / "out.npz"
+    begun = embed_files(predictor, targets, output)
+    first = next(outcome for outcome in begun if outcome.status == "written").target.name
+    begun.close()
+    assert not output.exists()
+    assert statuses(embed_files(predictor, targets, output)) == {**ALL, first: "kept"}
+    assert set(dict(read_embeddings(output))) == {"odd", "made", "sub/made"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.npz", "structures"]
