@@ -105,8 +105,8 @@ def make_train_step(
             residues=jax.lax.psum(jnp.sum(batch.sequence_mask), AXIS),
             slots=jax.lax.psum(jnp.float32(batch.tokens.size), AXIS),
         )
-        params = learning.join(optax.apply_updates(params, updates), frozen)
-        return TrainState(state.step + 1, params, opt_state), metrics
+        step, params = state.step + 1, learning.join(optax.apply_updates(params, updates), frozen)
+        return TrainState(step, params, opt_state), metrics
 
     return train_step
 
