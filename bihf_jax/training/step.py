@@ -99,14 +99,14 @@ def make_train_step(
         gradient, sums = jax.lax.psum((gradient, sums), AXIS)
         gradient = jax.tree.map(lambda g: g / jnp.maximum(sums.weight, 1e-8), gradient)
         updates, opt_state = optimizer.update(gradient, state.opt_state, params)
-        params = learning.join(optax.apply_updates(params, updates), frozen)
         metrics = StepMetrics(
             loss=sums,
             gradient_norm=optax.tree.norm(gradient),
             residues=jax.lax.psum(jnp.sum(batch.sequence_mask), AXIS),
             slots=jax.lax.psum(jnp.float32(batch.tokens.size), AXIS),
         )
-        return TrainState(state.step + 1, params, opt_state), metrics
+        step, params = state.step + 1, learning.join(optax.apply_updates(params, updates), frozen)
+        return TrainState(step, params, opt_state), metrics
 
     return train_step
 
