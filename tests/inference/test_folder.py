@@ -105,7 +105,7 @@ def test_results_of_another_model_or_setting_are_not_mixed(predictor, structures
 def test_inputs_are_never_replaced(predictor, structures):
     """The folder of the inputs as the output: refused before anything is written."""
     targets = find_targets(structures).targets
-    with pytest.raises(InputError, match=r"made\.cif would be written, but is an input itself"):
+    with pytest.raises(InputError, match=r"damaged\.cif would be written, but is an input"):
         predict_files(predictor, targets, structures, overwrite=True)
 
 
