@@ -21,6 +21,7 @@ def make_run(workdir: Path, fusion: str = "local", **settings: object) -> Path:
     document.data.lengths = (256,)
     document.encoder.stages = 2
     document.encoder.plm.layers = 2
+    document.encoder.structure = {"name": "mpnn", "width": 16, "neighbours": 6}  # quick to compile
     document.encoder.fusion = {"name": fusion, "width": 16, "heads": 2, **settings}
     config = experiment_config(document)
     values = keep_config(config, workdir, first_host=True)

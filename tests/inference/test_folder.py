@@ -8,10 +8,18 @@ import os
 import numpy as np
 import pytest
 
+from bihf_jax.inference.embedding import MissingFeaturesError
 from bihf_jax.inference.embedding_file import EmbeddingFileError, read_embeddings
 from bihf_jax.inference.folder import embed_files, predict_files, write_summary
 from bihf_jax.inference.inputs import InputError, find_targets
+from bihf_jax.protein import Protein
 from tests.inference.structures import made
+from tests.inference.stub import StubPredictor
+
+
+@pytest.fixture
+def predictor():
+    return StubPredictor()
 
 
 @pytest.fixture
@@ -66,7 +74,9 @@ def test_finished_ones_are_kept(predictor, structures, tmp_path):
     times = {path: os.stat(path).st_mtime_ns for path in output.rglob("*")}
     (output / "sub").mkdir(exist_ok=True)
     (output / "sub" / "made.csv").write_text("left by the kill, without its json")
+    before = predictor.given
     again = list(predict_files(predictor, targets, output))
+    assert predictor.given == before + len(targets) - 1
     assert statuses(again) == {**ALL, first: "kept"}
     assert all(os.stat(path).st_mtime_ns == time for path, time in times.items() if path.is_file())
     assert (output / "sub" / "made.csv").read_text().startswith("file,chain")
@@ -74,14 +84,14 @@ def test_finished_ones_are_kept(predictor, structures, tmp_path):
     assert set(statuses(predict_files(predictor, targets, output)).values()) == {"kept", "failed"}
 
 
-def test_results_of_another_model_or_setting_are_not_mixed(predictor, global_predictor, structures, tmp_path):
+def test_results_of_another_model_or_setting_are_not_mixed(predictor, structures, tmp_path):
     """The difference is named, and nothing is done; with `overwrite` all is done again."""
     targets, output = find_targets(structures).targets, tmp_path / "out"
     list(predict_files(predictor, targets, output))
     with pytest.raises(
         InputError, match=r"made in another way \(made: model was '\w+', is '\w+'\); give another --output"
     ):
-        predict_files(global_predictor, targets, output)
+        predict_files(StubPredictor("other"), targets, output)
     with pytest.raises(InputError, match="fusion_values was False, is True"):
         predict_files(predictor, targets, output, fusion_values=True)
     (structures / "made.cif").write_text("data_broken since")
@@ -95,7 +105,7 @@ def test_results_of_another_model_or_setting_are_not_mixed(predictor, global_pre
 def test_inputs_are_never_replaced(predictor, structures):
     """The folder of the inputs as the output: refused before anything is written."""
     targets = find_targets(structures).targets
-    with pytest.raises(InputError, match=r"made\.cif would be written, but is an input itself"):
+    with pytest.raises(InputError, match=r"damaged\.cif would be written, but is an input"):
         predict_files(predictor, targets, structures, overwrite=True)
 
 
@@ -115,8 +125,8 @@ def test_embeddings_of_a_folder(predictor, structures, tmp_path, name):
     assert statuses(outcomes) == ALL
     entries = dict(read_embeddings(output))
     assert set(entries) == {"odd", "made", "sub/made"}
-    embedding = predictor.embed(structures / "odd.pdb")
-    np.testing.assert_allclose(entries["odd"]["per_residue"], embedding.per_residue, atol=1e-4)
+    embedding = predictor.embed(Protein.from_file(structures / "odd.pdb"))
+    np.testing.assert_array_equal(entries["odd"]["per_residue"], embedding.per_residue)
     np.testing.assert_array_equal(entries["odd"]["insertion_code"], embedding.columns()["insertion_code"])
     made(25, seed=5).to_file(structures / "new.pdb")
     (structures / "odd.pdb").unlink()
@@ -128,6 +138,9 @@ def test_embeddings_of_a_folder(predictor, structures, tmp_path, name):
     np.testing.assert_array_equal(again["odd"]["per_residue"], entries["odd"]["per_residue"])
     with pytest.raises(EmbeddingFileError, match="of was 'fused', is 'sequence'"):
         embed_files(predictor, find_targets(structures).targets, output, of="sequence")
+    with pytest.raises(MissingFeaturesError, match="no fused of stage 3"):
+        embed_files(predictor, find_targets(structures).targets, tmp_path / "new.npz", stage=3)
+    assert not list(tmp_path.glob("new*"))
 
 
 def test_embeddings_of_a_killed_run_are_found_again(predictor, structures, tmp_path):
