@@ -85,7 +85,6 @@ def test_models_of_one_ensemble_are_copies(tmp_path):
         ("A 1 M 0\n", "line 1: expected a line >id first"),
         (">1abc\nA 1 M 0\n", "line 1: entry '>1abc'; expected >PDB_CHAINS"),
         (">1abc_A\n>2abc_A\nA 1 M 0\n", "line 1: entry 1abc_A has no label"),
-        (">1abc_A\nA 1A M 0\nA 1 M 0\nA 1A M 0\n", "line 1: entry 1abc_A labels residue A 1A 2 times"),
     ],
 )
 def test_lines_that_are_not_in_the_format_are_named(tmp_path, text, message):
