@@ -235,7 +235,7 @@ def _rows_in_order(protein: Protein, chain: str, number: int, amino_acids: np.nd
             return candidates
     if len(rows) == 0:
         return np.full(len(amino_acids), _NOWHERE)
-    opposite, _ = _align(amino_acids, np.array(RESIDUE_TYPES)[protein.residue_type[rows]])
+    opposite, _ = _align(amino_acids, np.array(RESIDUE_TYPES)[protein.residue_type[rows]], gap=-0.5)
     return np.where(opposite == _NOWHERE, _NOWHERE, rows[opposite])
 
 
@@ -246,9 +246,9 @@ def _longest_first(labels: ResidueLabels) -> list[tuple[str, np.ndarray]]:
     return sorted(found, key=lambda item: -len(item[1]))
 
 
-def _align(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, int]:
+def _align(first: np.ndarray, second: np.ndarray, gap: float = -5.0) -> tuple[np.ndarray, int]:
     """[len(first)] index into `second` opposite each letter, -1 at a gap; and how many are identical."""
-    alignment = _aligner().align("".join(first), "".join(second))[0]
+    alignment = _aligner(gap).align("".join(first), "".join(second))[0]
     opposite = np.full(len(first), _NOWHERE)
     for (start, end), (other, _) in zip(*alignment.aligned, strict=True):
         opposite[start:end] = np.arange(other, other + end - start)
@@ -256,12 +256,12 @@ def _align(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, int]:
     return opposite, int((first[here] == second[opposite[here]]).sum())
 
 
-def _aligner() -> Any:
+def _aligner(gap: float) -> Any:
     from Bio.Align import PairwiseAligner
 
     # Of one protein: a substitution is cheaper than two gaps, a missing loop costs about the same at any length.
     aligner = PairwiseAligner(mode="global", match_score=2.0, mismatch_score=-2.0)
-    aligner.open_gap_score, aligner.extend_gap_score = -5.0, -0.2
+    aligner.open_gap_score, aligner.extend_gap_score = gap, -0.2
     aligner.end_gap_score = 0.0
     return aligner
 
