@@ -73,9 +73,10 @@ def compare(ppbs: Path, cutoff: float = INTERFACE_CUTOFF, *, one_file: bool = Fa
       cutoff: Å, of the rule.
       one_file: leave the file of the bound partner in Docking Benchmark 5.5 aside.
     """
+    rows = list(_index_rows(ppbs / "index.tsv"))
     labels = {entry.id: entry.labels for entry in read_data_set(ppbs, weights=False).entries}
     results, skipped = [], Counter()
-    for row in _index_rows(ppbs / "index.tsv"):
+    for row in rows:
         if row["match"] != "same_pdb":
             skipped["structure is of another PDB entry"] += 1
             continue

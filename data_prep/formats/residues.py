@@ -106,6 +106,9 @@ def match_by_number(
 ) -> Match:
     """The residues that have the chain, number and insertion code of the labels.
 
+    Several labels of one number are those of a file that drops insertion codes, as ScanNet's do: they take the residues
+    of that number, whatever their codes, in the order of the chain.
+
     Args:
       labels: n labels.
       protein: N residues; of several with one number, the first of the right amino acid is taken, resolved ones before
@@ -119,17 +122,12 @@ def match_by_number(
     """
     labels, chains = _asked_for(labels, protein, chains)
     rows_of = rows_by_number(protein)
-    letters, resolved = _letters(protein), protein.atom_mask.any(axis=1)
     place = np.full(len(labels), _NOWHERE)
-    for index in range(len(labels)):
-        key = (
-            chains[str(labels.chain_ids[index])],
-            int(labels.residue_number[index]),
-            str(labels.insertion_code[index]),
-        )
-        if rows := rows_of.get(key):
-            amino_acid = str(labels.amino_acid[index])
-            place[index] = max(rows, key=lambda row: (_agree(amino_acid, letters[row]), resolved[row]))
+    for (chain, number, code), mine in _by_number(labels).items():
+        if len(mine) == 1:
+            place[mine] = _best_row(protein, rows_of.get((chains[chain], number, code), []), labels.amino_acid[mine[0]])
+        else:
+            place[mine] = _rows_in_order(protein, chains[chain], number, labels.amino_acid[mine])
     return _matched(labels, protein, place, dict(chains), max_unmatched, "number")
 
 
@@ -209,6 +207,38 @@ def _agree(label: str, residue: str) -> bool:
     return label == residue or label in ("", _UNKNOWN) or residue == _UNKNOWN
 
 
+def _by_number(labels: ResidueLabels) -> dict[tuple[str, int, str], list[int]]:
+    """(chain, number, insertion code) -> indices of its labels, in their order."""
+    found = defaultdict(list)
+    keys = zip(labels.chain_ids.tolist(), labels.residue_number.tolist(), labels.insertion_code.tolist(), strict=True)
+    for index, key in enumerate(keys):
+        found[key].append(index)
+    return found
+
+
+def _best_row(protein: Protein, rows: list[int], amino_acid: str) -> int:
+    """Of rows with one number, the first of the amino acid, resolved ones before others; -1 of none."""
+
+    def fits(row: int) -> tuple[bool, bool]:
+        return _agree(str(amino_acid), RESIDUE_TYPES[protein.residue_type[row]]), bool(protein.atom_mask[row].any())
+
+    return max(rows, key=fits, default=_NOWHERE)
+
+
+def _rows_in_order(protein: Protein, chain: str, number: int, amino_acids: np.ndarray) -> np.ndarray:
+    """[n] rows of this chain and number for n labels, -1 where there is none."""
+    in_chain = np.array(protein.chain_ids, dtype=object)[protein.chain_index] == chain
+    rows = np.flatnonzero(in_chain & (protein.residue_number == number))
+    resolved = rows[protein.atom_mask[rows].any(axis=1)]
+    for candidates in (resolved, rows):  # labels are of resolved residues, mostly
+        if len(candidates) == len(amino_acids):
+            return candidates
+    if len(rows) == 0:
+        return np.full(len(amino_acids), _NOWHERE)
+    opposite, _ = _align(amino_acids, np.array(RESIDUE_TYPES)[protein.residue_type[rows]], gap=-0.5)
+    return np.where(opposite == _NOWHERE, _NOWHERE, rows[opposite])
+
+
 def _longest_first(labels: ResidueLabels) -> list[tuple[str, np.ndarray]]:
     """(chain, indices of its labels), by length, then in the order of the file."""
     chains = dict.fromkeys(labels.chain_ids.tolist())
@@ -216,9 +246,9 @@ def _longest_first(labels: ResidueLabels) -> list[tuple[str, np.ndarray]]:
     return sorted(found, key=lambda item: -len(item[1]))
 
 
-def _align(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, int]:
+def _align(first: np.ndarray, second: np.ndarray, gap: float = -5.0) -> tuple[np.ndarray, int]:
     """[len(first)] index into `second` opposite each letter, -1 at a gap; and how many are identical."""
-    alignment = _aligner().align("".join(first), "".join(second))[0]
+    alignment = _aligner(gap).align("".join(first), "".join(second))[0]
     opposite = np.full(len(first), _NOWHERE)
     for (start, end), (other, _) in zip(*alignment.aligned, strict=True):
         opposite[start:end] = np.arange(other, other + end - start)
@@ -226,12 +256,12 @@ def _align(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, int]:
     return opposite, int((first[here] == second[opposite[here]]).sum())
 
 
-def _aligner() -> Any:
+def _aligner(gap: float) -> Any:
     from Bio.Align import PairwiseAligner
 
     # Of one protein: a substitution is cheaper than two gaps, a missing loop costs about the same at any length.
     aligner = PairwiseAligner(mode="global", match_score=2.0, mismatch_score=-2.0)
-    aligner.open_gap_score, aligner.extend_gap_score = -5.0, -0.2
+    aligner.open_gap_score, aligner.extend_gap_score = gap, -0.2
     aligner.end_gap_score = 0.0
     return aligner
 

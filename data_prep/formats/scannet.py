@@ -3,7 +3,8 @@
 Tubiana, Schneidman-Duhovny and Wolfson 2022 (https://doi.org/10.1038/s41592-022-01490-7). A data set is a folder with
 
 * ``labels_SPLIT.txt``: for each entry a line ``>1a2n_0-A``, then a line ``chain residue amino_acid label`` for each of
-  its residues; the residue is a number and perhaps an insertion code, such as 60A, the label 0 or 1;
+  its residues; the residue is a number, the label 0 or 1. Insertion codes are dropped: 60, 60A and 60B are three lines
+  of residue 60, in the order of the chain (`residues.match_by_number` puts them so); one that is there is read;
 * ``table.csv``: the weight of each entry, under ``PDB ID``, ``Set`` and ``Sample weight``.
 
 PPBS has one training set, four validation and four test sets, by how near the nearest training protein is: ``70`` (70 %
@@ -140,8 +141,8 @@ def read_labels(path: Path, split: str) -> list[Entry]:
     """The entries of one label file, of weight 1.
 
     Raises:
-      FormatError: a line that is neither ``>id`` nor a label, a residue that is labelled twice, or an entry without
-        labels; the message names file and line.
+      FormatError: a line that is neither ``>id`` nor a label, or an entry without labels; the message names file and
+        line.
     """
     rows: list[tuple[str, int, list]] = []  # (id, line, labels) of each entry
     for number, line in numbered_lines(path):
@@ -159,19 +160,11 @@ def read_labels(path: Path, split: str) -> list[Entry]:
     copies: Counter[str] = Counter()
     entries = []
     for id, number, labels in rows:
-        _check_entry(path, number, id, labels)
+        if not labels:
+            raise FormatError(f"{path}, line {number}: entry {id} has no label")
         entries.append(Entry(id, copies[id], split, residue_labels(labels), weight=1.0))
         copies[id] += 1
     return entries
-
-
-def _check_entry(path: Path, line: int, id: str, labels: list) -> None:
-    if not labels:
-        raise FormatError(f"{path}, line {line}: entry {id} has no label")
-    (chain, number, code), times = Counter(row[:3] for row in labels).most_common(1)[0]
-    if times > 1:
-        residue = f"{chain} {number}{code}".strip()
-        raise FormatError(f"{path}, line {line}: entry {id} labels residue {residue} {times} times")
 
 
 def read_weights(path: Path) -> dict[tuple[str, str], float]:

@@ -45,6 +45,20 @@ def test_insertion_codes_tell_residues_apart():
     assert match.known.tolist() == [True, False, True]
 
 
+def test_dropped_insertion_codes_follow_the_order_of_the_chain():
+    """Labels that repeat a number take its residues in order; where one is absent, by amino acid."""
+    protein = protein_of(("MGASVK", "A", 50))
+    number, codes = np.array([59, 60, 60, 60, 60, 61], np.int32), np.array([*"  ABC "], dtype="<U1")
+    protein = dataclasses.replace(protein, residue_number=number, insertion_code=codes)
+    rows = [("A", 59, " ", "M", 0.0), *(("A", 60, " ", letter, float(letter == "S")) for letter in "GASV")]
+    match = match_by_number(residue_labels(rows), protein)
+    assert match.label.tolist() == [0, 0, 0, 1, 0, 0]
+    assert match.known.tolist() == [True] * 5 + [False]
+    match = match_by_number(residue_labels([row for row in rows if row[3] != "A"]), protein)
+    assert match.label.tolist() == [0, 0, 0, 1, 0, 0]
+    assert match.known.tolist() == [True, True, False, True, True, False]
+
+
 def test_a_shifted_numbering_is_refused():
     """Labels one residue off have other amino acids: refused by number, with the first; read by alignment."""
     protein = protein_of((SEQUENCE, "A", 2))
