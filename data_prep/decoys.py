@@ -46,11 +46,11 @@ MIN_RESIDUES = 20
 NUM_MODES = 20
 MODE_CUTOFF = 15.0  # Å, Atilgan et al. 2001
 # Å² per rad², beside network springs of strength 1; and the least squared displacement of a torsion, to divide by.
-_TORSION_SPRING = 1.0
+_TORSION_SPRING = 10.0
 _TORSION_INERTIA = 1e-6
 _ZERO_MODE = 1e-6
 # Å² per rad²: what a squared turn costs beside a squared misfit when torsions follow a displacement.
-_TURN_COST = 1.0
+_TURN_COST = 10.0
 _FOLLOW_STEPS = 6
 FRAGMENT_LENGTHS = (5, 20)
 FRAGMENT_TURN = 5.0  # degrees for each Å of shift

@@ -199,8 +199,7 @@ def _correlations(labels: np.ndarray, scores: np.ndarray) -> dict[str, float | N
     return {
         "pearson": float(stats.pearsonr(labels, scores).statistic),
         "spearman": float(stats.spearmanr(labels, scores).statistic),
-        # The method is that of the p-value, which is not used.
-        "kendall": float(stats.kendalltau(labels, scores, method="asymptotic").statistic),
+        "kendall": float(stats.kendalltau(labels, scores).statistic),
     }
 
 

@@ -114,7 +114,7 @@ def test_shifted_fragments_are_rigid_and_break_the_chain_at_their_ends(native):
 @pytest.mark.parametrize("method", decoys.METHODS)
 def test_more_amplitude_is_worse_on_average(native, method):
     """Mean GDT-TS and lDDT over three directions fall, and mean RMSD grows, with the amplitude."""
-    amplitudes = np.array([0.02, 0.1, 0.5]) * decoys.METHODS[method].largest
+    amplitudes = np.array([0.005, 0.05, 0.5]) * decoys.METHODS[method].largest
     scores = np.array(
         [
             [

@@ -121,24 +121,22 @@ def test_scores_fall_as_the_noise_grows():
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_no_superposition_of_any_triple_is_better(seed):
-    """Of 16 residues, no three that are laid on each other bring more residues within a cutoff, nor does any climb."""
-    native = random_walk(16, seed)
+def test_no_superposition_of_any_three_residues_is_better(seed):
+    """None of 3,000 superpositions of three residues, wherever in the chain, is ahead of what the search finds."""
+    native = random_walk(60, seed)
     model = noisy(native, 1.5, seed)
-    triples = np.array([row for row in np.ndindex(16, 16, 16) if row[0] < row[1] < row[2]])
-    weights = np.zeros((len(triples), 16))
+    triples = np.random.default_rng(seed).random((3000, 60)).argsort(axis=1)[:, :3]
+    weights = np.zeros((len(triples), 60))
     np.put_along_axis(weights, triples, 1.0, axis=1)
     distance = np.linalg.norm(superpose(model, native, weights).apply(model) - native, axis=-1)
-    scores = superposed_scores(model, native, 16)
-    by_triples = np.mean([(distance <= cutoff).sum(axis=1).max() / 16 for cutoff in (1, 2, 4, 8)])
-    assert scores["gdt_ts"] >= by_triples - 1 / 64
-    sums = (1 / (1 + (distance / tm_scale(16)) ** 2)).mean(axis=1)
-    assert scores["tm_score"] >= sums.max() - 1e-3
+    scores = superposed_scores(model, native, 60)
+    assert scores["gdt_ts"] >= np.mean([(distance <= cutoff).mean(axis=1).max() for cutoff in (1, 2, 4, 8)])
+    assert scores["tm_score"] >= (1 / (1 + (distance / tm_scale(60)) ** 2)).mean(axis=1).max()
 
 
-@pytest.mark.parametrize(("num", "scale"), [(5, 0.5), (21, 0.5), (100, 3.6522), (300, 6.3699)])
+@pytest.mark.parametrize(("num", "scale"), [(5, 0.5), (21, 0.5), (100, 3.6522), (300, 6.3602)])
 def test_tm_scale(num, scale):
-    """d0 by hand: 1.24 x 85^(1/3) - 1.8 for 100 residues; 0.5 for short ones."""
+    """d0 by hand: 1.24 x 85^(1/3) - 1.8 = 3.6522 for 100 residues; 0.5 for short ones."""
     assert tm_scale(num) == pytest.approx(scale, abs=1e-3)
 
 
@@ -239,6 +237,7 @@ def test_scores_agree_with_those_that_come_with_the_decoys(shared_data):
     """On every 16th decoy of 1CTF the CA-RMSD is that of the index, and GDT-TS at least that of its search."""
     with open(shared_data / "MQA" / "index.tsv", newline="") as file:
         rows = [row for row in csv.DictReader(file, delimiter="\t") if row["set"] == "4state_1ctf"]
+    rows = [row for row in rows if "a8359_r" not in row["model_file"]]  # a damaged file
     native = Protein.from_file(shared_data / rows[0]["native_file"])
     for row in rows[::16]:
         quality = assess(Protein.from_file(shared_data / row["model_file"]), native)
