@@ -6,9 +6,9 @@ import matplotlib
 import numpy as np
 from matplotlib import colors
 
-# Perceptually uniform, and made to look the same to readers with red-green colour blindness (Nunez et al. 2018,
-# https://doi.org/10.1371/journal.pone.0199239). Its darkest part is left out: it is lost on a dark ground.
-COLOUR_MAP = "cividis"
+# Perceptually uniform, and read by colour-blind readers too (van der Walt and Smith 2015; matplotlib's default). None
+# of its colours is grey, which means "no value". Its darkest part is left out: it is lost on a dark ground.
+COLOUR_MAP = "viridis"
 DARKEST = 0.1
 # Told apart by colour-blind readers (Okabe and Ito 2008).
 CATEGORIES: tuple[str, ...] = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442")

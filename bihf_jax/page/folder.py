@@ -81,8 +81,8 @@ def _entries_html(page: FolderPage) -> str:
         '<section class="panel"><h2>Proteins</h2>\n'
         '<p class="search" hidden><label for="search">Search</label> <input id="search" type="search"> '
         '<output id="found" for="search" aria-live="polite"></output></p>\n'
-        f'<div class="wide"><table id="entries"><thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>'
-        "</section>"
+        f'<div class="wide"><table id="entries"><thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>'
+        "</div></section>"
     )
 
 

@@ -1,6 +1,5 @@
 """`page_of`: a `Protein` and its scores as a `StructurePage`."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ def page_of(
       protein: with N residues.
       scores: [N] one a residue, NaN where there is none; None where the page shows no scores.
       title: the protein's source if None.
-      **page: further fields of `StructurePage`, such as `score_name`, `threshold`, `tracks` ([N] values each), `values`.
+      **page: further fields of `StructurePage`, such as `score_name`, `threshold`, `tracks` (of N values), `values`.
 
     Raises:
       ValueError: scores of another shape, infinite ones, or what `StructurePage` refuses.

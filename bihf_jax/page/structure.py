@@ -11,6 +11,8 @@ from bihf_jax.page.document import asset, data_block, escape, html_document
 from bihf_jax.page.scene import ENDINGS, Scene, scene_of
 from bihf_jax.protein import residue_constants
 
+# Columns of the CSV file that the page offers; one for each track follows.
+CSV_COLUMNS = ("chain", "residue_number", "insertion_code", "amino_acid", "score")
 # Significant digits of the numbers in a page: exact for float32.
 _DIGITS = 9
 # Share of the residues that lie below the threshold where none is given.
@@ -85,10 +87,11 @@ class StructurePage:
                 known = "".join(residue_constants.RESIDUE_TYPES)
                 where = f"{residue.number} of chain {residue.chain!r}"
                 raise ValueError(f"residue {where} has type {residue.residue_type!r}; known: {known}")
-        names = [self.score_name, *(track.name for track in self.tracks)]
-        if len(set(names)) < len(names):
-            raise ValueError(f"the score and the tracks need different names, got {names}")
+        taken = {*CSV_COLUMNS, self.score_name}
         for track in self.tracks:
+            if track.name in taken:
+                raise ValueError(f"the name {track.name!r} of a track is taken; taken: {', '.join(sorted(taken))}")
+            taken.add(track.name)
             if len(track.values) != len(self.residues):
                 raise ValueError(
                     f"track {track.name!r} has {len(track.values)} values for {len(self.residues)} residues"
@@ -145,6 +148,7 @@ def _data_of(page: StructurePage, scene: Scene) -> dict[str, Any]:
         "labelNames": list(page.label_names) if page.label_names is not None else None,
         "palette": list(colours.scale()),
         "scene": {"text": scene.text, "rowOfPlace": scene.row_of_place, "labels": scene.labels},
+        "csvColumns": [*CSV_COLUMNS[: 5 if scored else 4], *(track.name for track in page.tracks)],
         "download": {
             "stem": _file_stem(page.title),
             "format": page.structure_format,
@@ -228,8 +232,9 @@ def _code(residue: Residue) -> str:
 
 
 def _file_stem(title: str) -> str:
-    """A name for the downloads that every file system takes."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", title).strip("._")[:80] or "protein"
+    """A name for the downloads that every file system takes, without the ending of a structure file."""
+    title = re.sub(r"\.(pdb|ent|cif)(\.gz)?$", "", title, flags=re.IGNORECASE)
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", title).strip("._-")[:80] or "protein"
 
 
 def _own_notes(page: StructurePage, scene: Scene) -> list[str]:
@@ -252,12 +257,12 @@ def _values_html(values: Sequence[Value]) -> str:
         return ""
     items = []
     for value in values:
-        number = f"{_finite(value.value, value.name):.3g}" + (f" {escape(value.unit)}" if value.unit else "")
+        number = f"{_finite(value.value, value.name):.4g}" + (f" {escape(value.unit)}" if value.unit else "")
         if (value.low is None) != (value.high is None):
             raise ValueError(f"value {value.name!r} has one end of an interval; give both or none")
         interval = ""
         if value.low is not None and value.high is not None:
-            ends = f"[{_finite(value.low, value.name):.3g}, {_finite(value.high, value.name):.3g}]"
+            ends = f"[{_finite(value.low, value.name):.4g}, {_finite(value.high, value.name):.4g}]"
             interval = f'<span class="interval">{ends} {escape(value.interval)}</span>'
         items.append(f'<div><dt>{escape(value.name)}</dt><dd><span class="number">{number}</span>{interval}</dd></div>')
     return f'<dl class="values">{"".join(items)}</dl>'

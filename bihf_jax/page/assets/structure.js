@@ -15,7 +15,7 @@
 
   const byId = (id) => document.getElementById(id);
   const themeColour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const shown = (value) => (value === null ? "none" : String(Number(value.toPrecision(3))));
+  const shown = (value) => (value === null ? "none" : String(Number(value.toPrecision(Math.abs(value) >= 1000 ? 6 : 3))));
 
   // An element with properties, such as {className: "x", textContent: "y"}, and children.
   function make(tag, properties = {}, ...children) {
@@ -153,7 +153,9 @@
     if (step === 0 || step === 1) return null;
     const text = step > 1 ? `… ${step - 1} …` : "…";
     const title = `the numbering goes from ${numberOf(before)} to ${numberOf(after)}`;
-    return make("span", { className: "jump", textContent: text, title });
+    const jump = make("span", { className: "jump", textContent: text, title });
+    jump.setAttribute("aria-hidden", "true");
+    return jump;
   }
 
   function cellOf(row) {
@@ -173,30 +175,35 @@
   }
 
   function listenToTrack(track, members) {
+    let at = 0; // the keyboard's place in `members`
     const rowOf = (event) => {
       const cell = event.target.closest(".residue");
       return cell === null ? null : Number(cell.dataset.row);
     };
+    const moveTo = (place) => {
+      at = Math.min(members.length - 1, Math.max(0, place));
+      hover(members[at]);
+      track.setAttribute("aria-activedescendant", cells[members[at]].id);
+      cells[members[at]].scrollIntoView({ block: "nearest" });
+    };
     track.addEventListener("mouseover", (event) => hover(rowOf(event)));
     track.addEventListener("mouseleave", () => hover(null));
     track.addEventListener("click", (event) => {
-      if (rowOf(event) !== null) select(rowOf(event));
+      const row = rowOf(event);
+      if (row === null) return;
+      at = members.indexOf(row);
+      select(row);
     });
-    track.addEventListener("focus", () => moveTo(members[Math.max(0, members.indexOf(state.selected))]));
+    // Not when a click gives the focus: scrolling then would put another residue under the pointer.
+    track.addEventListener("focus", () => track.matches(":focus-visible") && moveTo(at));
     track.addEventListener("blur", () => {
       hover(null);
       track.removeAttribute("aria-activedescendant");
     });
-    const moveTo = (row) => {
-      hover(row);
-      track.setAttribute("aria-activedescendant", cells[row].id);
-      cells[row].scrollIntoView({ block: "nearest" });
-    };
     const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: 10, ArrowUp: -10, End: numRows, Home: -numRows };
     track.addEventListener("keydown", (event) => {
-      const at = Math.max(0, members.indexOf(state.hovered));
       if (event.key in steps) {
-        moveTo(members[Math.min(members.length - 1, Math.max(0, at + steps[event.key]))]);
+        moveTo(at + steps[event.key]);
       } else if (event.key === "Enter" || event.key === " ") {
         select(members[at]);
       } else if (event.key === "Escape") {
@@ -295,8 +302,7 @@
 
   function csvText() {
     const columns = layers.filter((layer) => layer.isScore || layer.strip);
-    const names = columns.map((layer) => (layer.isScore ? "score" : layer.name));
-    const lines = [["chain", "residue_number", "insertion_code", "amino_acid", ...names]];
+    const lines = [data.csvColumns];
     for (const row of rows) {
       const values = columns.map((layer) => {
         const value = layer.values[row];
@@ -328,7 +334,7 @@
       save(`${stem}.csv`, new Blob([csvText()], { type: "text/csv;charset=utf-8" }));
     });
     addDownload(score ? `${format}, ${score.name} as B factor` : format, () => {
-      save(stem.endsWith(ending) ? stem : stem + ending, new Blob([text], { type: "chemical/x-pdb" }));
+      save(stem + ending, new Blob([text], { type: `chemical/x-${format.toLowerCase()}` }));
     });
     if (view) addDownload("PNG of the 3D view", () => view.canvas().toBlob((blob) => save(`${stem}.png`, blob)));
   }
@@ -402,6 +408,11 @@
       if (centres.has(row)) viewer.center({ predicate: (atom) => rowOfAtom(atom) === row }, 300);
     }
 
+    function showAll() {
+      viewer.zoomTo();
+      viewer.zoom(1.2); // it leaves a wide margin
+    }
+
     function setBackground() {
       viewer.setBackgroundColor(themeColour("--scene"));
       paintSoon();
@@ -413,11 +424,10 @@
     };
     viewer.setHoverable({}, true, onHover, () => hover(null));
     viewer.setClickable({}, true, (atom) => select(rowOfAtom(atom)));
-    byId("reset").addEventListener("click", () => viewer.zoomTo({}, 300));
+    byId("reset").addEventListener("click", showAll);
     byId("marks").addEventListener("change", paintSoon);
     paint();
-    viewer.zoomTo();
-    viewer.render();
+    showAll();
     return { viewer, atoms, centres, rowOfAtom, paintSoon, point, goTo, setBackground, canvas: () => viewer.getCanvas() };
   }
 
