@@ -360,7 +360,7 @@
     // The scene numbers its residues: what 3Dmol.js takes for the residue number is the place.
     const rowOfAtom = (atom) => (rowOfPlace[atom.resi] >= 0 ? rowOfPlace[atom.resi] : null);
     const centres = centresOf(atoms, rowOfAtom);
-    const shapes = { hovered: null, selected: null };
+    const pointers = { hovered: null, selected: null };
     let label = null;
     let waiting = false;
 
@@ -392,10 +392,10 @@
 
     // A transparent ball on a residue; null takes it away.
     function point(kind, row) {
-      if (shapes[kind]) viewer.removeShape(shapes[kind]);
+      if (pointers[kind]) viewer.removeShape(pointers[kind]);
       const center = row === null ? null : centres.get(row);
       const [radius, opacity] = kind === "selected" ? [2.2, 0.45] : [2.6, 0.35];
-      shapes[kind] = center ? viewer.addSphere({ center, radius, color: themeColour("--accent"), opacity }) : null;
+      pointers[kind] = center ? viewer.addSphere({ center, radius, color: themeColour("--accent"), opacity }) : null;
       if (kind === "selected") {
         if (label) viewer.removeLabel(label);
         const style = { fontSize: 14, fontColor: "white", backgroundColor: "black", backgroundOpacity: 0.75 };
@@ -410,7 +410,7 @@
 
     function showAll() {
       viewer.zoomTo();
-      viewer.zoom(1.2); // it leaves a wide margin
+      viewer.zoom(1.4); // it leaves a wide margin
     }
 
     function setBackground() {
@@ -428,7 +428,8 @@
     byId("marks").addEventListener("change", paintSoon);
     paint();
     showAll();
-    return { viewer, atoms, centres, rowOfAtom, paintSoon, point, goTo, setBackground, canvas: () => viewer.getCanvas() };
+    const canvas = () => viewer.getCanvas();
+    return { viewer, atoms, centres, pointers, rowOfAtom, paintSoon, point, goTo, setBackground, canvas };
   }
 
   // Row -> its CA atom, or the middle of its atoms.
