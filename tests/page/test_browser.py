@@ -376,7 +376,7 @@ def test_without_webgl_the_rest_of_the_page_works(folder, tmp_path):
     with chromium.open_browser(webgl=False) as browser:
         opened = Visit(browser, folder / "small.html", WIDE)
         opened.tab.wait_for_function("window.structurePage")
-        assert "The 3D view needs WebGL" in opened.tab.locator("#scene-message").inner_text()
+        assert "There is no 3D view here: it needs WebGL" in opened.tab.locator("#scene-message").inner_text()
         assert opened.tab.evaluate("structurePage.view") is None
         _set_threshold(opened, 0.9)
         above = [row for row, score in enumerate(small_scores(small_protein())) if score >= 0.9]

@@ -341,19 +341,22 @@
 
   // ------------------------------------------------------------------------------------------------------- 3D view
 
-  // The 3D view, or null (and a message in its place) where the browser has no WebGL.
+  // The 3D view, or null and a message in its place where there can be none.
   function makeView() {
-    const { text, rowOfPlace, labels } = data.scene;
-    let viewer;
     try {
-      viewer = $3Dmol.createViewer(byId("scene"), { backgroundColor: themeColour("--scene"), hoverDuration: 40 });
+      return drawView();
     } catch (error) {
       byId("scene-message").textContent =
-        `The 3D view needs WebGL, which this browser does not offer here (${error}). ` +
+        `There is no 3D view here: it needs WebGL, and the browser says "${error}". ` +
         "The sequence, the table and the downloads work without it.";
       byId("scene-message").hidden = false;
       return null;
     }
+  }
+
+  function drawView() {
+    const { text, rowOfPlace, labels } = data.scene;
+    const viewer = $3Dmol.createViewer(byId("scene"), { backgroundColor: themeColour("--scene"), hoverDuration: 40 });
     viewer.setViewStyle({ style: "outline", width: 0.02, color: "#000000" });
     const model = viewer.addModel(text, "cif");
     const atoms = model.selectedAtoms({});
