@@ -54,12 +54,12 @@ class Example:
 EXAMPLES = (
     Example("page_small", "1fki.cif.gz", "FKBP12 with an inhibitor (1FKI, chain A)", chains=["A"], chosen=58),
     Example(
-        *("page_complex", "3kpr.cif.gz", "T cell receptor on HLA-B44 with a peptide (3KPR)"),
-        partners=[["A", "B", "C"], ["D", "E"]],
+        *("page_complex", "1vfb.pdb.gz", "Antibody D1.3 on lysozyme (1VFB)"),
+        partners=[["A", "B"], ["C"]],
         dark=True,
-        chosen=378,
+        chosen=260,
     ),
-    Example("page_gaps", "6wg6.cif.gz", "A complex with unresolved residues (6WG6)", width=400, height=860),
+    Example("page_gaps", "6wg6.cif.gz", "A complex with unresolved residues (6WG6)"),
 )
 
 

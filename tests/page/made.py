@@ -13,8 +13,9 @@ from bihf_jax.protein import Protein
 from bihf_jax.protein.parsing import read_structure
 from tests.protein.synthetic import Atom, chain_of, pdb_text
 
+# Markup that would run; and what fits into a name of a structure (gemmi reads up to 7 letters).
 HOSTILE = '</script><img src=x onerror="window.hacked=1"><!--\'&amp;'
-
+HOSTILE_NAME = "<img>'"
 
 # Numbers and insertion codes of chain A of `small_protein`.
 NUMBERS = ("1", "2", "3", "3A", "4", "5", "11", "12", "13", "14")

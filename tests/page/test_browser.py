@@ -13,9 +13,9 @@ import pytest
 from PIL import Image, ImageChops
 
 from benchmarks import chromium
-from bihf_jax.page import Track, colours, folder_page, page_of, structure_page
+from bihf_jax.page import Residue, Track, colours, folder_page, page_of, structure_page
 from bihf_jax.protein import Protein
-from tests.page.made import HOSTILE, small_page, small_protein, small_scores
+from tests.page.made import HOSTILE, HOSTILE_NAME, small_page, small_protein, small_scores
 from tests.page.test_folder import small_folder
 
 pytestmark = [
@@ -34,12 +34,13 @@ _RESOLVED = [row for row in range(18) if row not in (13, 14)]
 
 
 def _hostile_page():
-    """The title, a chain and a compound are markup that would run."""
+    """The title, two chains and a compound are markup; the residue of one of the chains has no coordinates."""
     protein = small_protein()
-    hostile = np.array([HOSTILE])
+    hostile = np.array([HOSTILE_NAME])
     ligands = dataclasses.replace(protein.ligands, names=hostile, chain_ids=hostile)
-    protein = dataclasses.replace(protein, chain_ids=(HOSTILE, "B"), ligands=ligands)
-    return page_of(protein, small_scores(protein), title=HOSTILE)
+    protein = dataclasses.replace(protein, chain_ids=(HOSTILE_NAME, "B"), ligands=ligands)
+    page = page_of(protein, small_scores(protein), title=HOSTILE)
+    return dataclasses.replace(page, residues=(*page.residues, Residue(HOSTILE, 1, "", "W", 0.99)))
 
 
 @pytest.fixture(scope="module")
@@ -394,12 +395,14 @@ def test_hostile_names_are_shown_and_do_nothing(visit):
     opened.tab.wait_for_function("window.structurePage")
     assert opened.tab.title() == HOSTILE
     assert opened.tab.locator("h1").inner_text() == HOSTILE
-    assert opened.tab.locator("#sequence h3").first.inner_text().startswith(f"Chain {HOSTILE}")
-    opened.cell(0).click()
+    chains = opened.tab.locator("#sequence h3").all_inner_texts()
+    assert chains[0].startswith(f"Chain {HOSTILE_NAME}")
+    assert chains[2].startswith(f"Chain {HOSTILE}")
+    opened.cell(18).click()
     assert HOSTILE in opened.tab.locator("#readout").inner_text()
     assert HOSTILE in opened.tab.locator("#top").inner_text()
     ligand = opened.tab.evaluate("structurePage.data.scene.labels[18]")
-    assert ligand.startswith(HOSTILE)
+    assert ligand.startswith(HOSTILE_NAME)
     opened.tab.evaluate("""() => {
       const atom = structurePage.view.atoms.find((atom) => atom.hetflag);
       atom.hover_callback(atom);

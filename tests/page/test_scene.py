@@ -8,7 +8,7 @@ import pytest
 
 from bihf_jax.page.scene import scene_of
 from bihf_jax.protein import StructureError, residue_constants
-from tests.page.made import HOSTILE, protein_of, small_protein
+from tests.page.made import HOSTILE_NAME, protein_of, small_protein
 from tests.protein.synthetic import chain_of, pdb_text
 
 
@@ -70,16 +70,16 @@ def test_no_text_of_the_file_reaches_the_scene():
     protein = small_protein()
     ligands = dataclasses.replace(
         protein.ligands,
-        names=np.array([HOSTILE]),
-        chain_ids=np.array([HOSTILE]),
+        names=np.array([HOSTILE_NAME]),
+        chain_ids=np.array([HOSTILE_NAME]),
         atom_names=np.array(["<b>"]),
     )
-    protein = dataclasses.replace(protein, chain_ids=(HOSTILE, "B"), ligands=ligands)
+    protein = dataclasses.replace(protein, chain_ids=(HOSTILE_NAME, "B"), ligands=ligands)
     scene = scene_of(protein.to_mmcif(), "mmCIF", _rows(protein))
     assert "<" not in scene.text
-    assert "hacked" not in scene.text
+    assert "img" not in scene.text
     assert scene.row_of_place[:-1] == list(range(protein.num_residues))
-    assert scene.labels == {protein.num_residues: f"{HOSTILE} 201, chain {HOSTILE} (ion)"}
+    assert scene.labels == {protein.num_residues: f"{HOSTILE_NAME} 201, chain {HOSTILE_NAME} (ion)"}
 
 
 def test_a_residue_of_another_type_is_refused():
