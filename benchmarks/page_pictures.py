@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 SAMPLE = Path(__file__).parents[1] / "data_prep" / "sample" / "structures"
 QUALITY = 82  # of the WebP files
+PATIENCE = 300_000  # ms: drawing without a graphics card is slow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +112,7 @@ def take_picture(browser: "Browser", page: Path, example: Example) -> bytes:
     scheme: Any = "dark" if example.dark else "light"
     size: Any = {"width": example.width, "height": example.height}
     context = browser.new_context(viewport=size, color_scheme=scheme, offline=True)
+    context.set_default_timeout(PATIENCE)
     tab = context.new_page()
     tab.goto(page.resolve().as_uri())
     tab.wait_for_function("window.structurePage")
@@ -118,7 +120,7 @@ def take_picture(browser: "Browser", page: Path, example: Example) -> bytes:
         tab.evaluate("row => window.structurePage.select(row)", example.chosen)
         tab.evaluate("window.scrollTo(0, 0)")
     tab.wait_for_timeout(2000)  # the view moves to the residue
-    picture = Image.open(io.BytesIO(tab.screenshot(timeout=300_000)))
+    picture = Image.open(io.BytesIO(tab.screenshot()))
     context.close()
     out = io.BytesIO()
     picture.convert("RGB").save(out, "WEBP", quality=QUALITY, method=6)
