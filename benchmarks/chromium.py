@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, BrowserType
 
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 # WebGL is drawn by the processor: a machine without a screen has no graphics card that Chromium would use.
@@ -30,7 +30,7 @@ def why_not() -> str | None:
 
 
 @contextlib.contextmanager
-def open_browser(*, webgl: bool = True) -> Iterator["Browser"]:
+def open_browser() -> Iterator["Browser"]:
     """A Playwright browser, closed at the end.
 
     Raises:
@@ -41,12 +41,17 @@ def open_browser(*, webgl: bool = True) -> Iterator["Browser"]:
     from playwright.sync_api import sync_playwright  # an extra
 
     with sync_playwright() as playwright:
-        arguments = list(_WEBGL if webgl else _NO_WEBGL)
-        browser = playwright.chromium.launch(executable_path=_program(), args=arguments, timeout=120_000)
+        browser = launch(playwright.chromium)
         try:
             yield browser
         finally:
             browser.close()
+
+
+def launch(browser_type: "BrowserType", *, webgl: bool = True) -> "Browser":
+    """A browser, which the caller closes; `browser.browser_type` of an open one launches another beside it."""
+    arguments = list(_WEBGL if webgl else _NO_WEBGL)
+    return browser_type.launch(executable_path=_program(), args=arguments, timeout=120_000)
 
 
 def _program() -> str | None:

@@ -115,7 +115,6 @@ def take_picture(browser: "Browser", page: Path, example: Example) -> bytes:
     context.set_default_timeout(PATIENCE)
     tab = context.new_page()
     tab.goto(page.resolve().as_uri())
-    tab.wait_for_function("window.structurePage")
     if example.chosen is not None:
         tab.evaluate("row => window.structurePage.select(row)", example.chosen)
         tab.evaluate("window.scrollTo(0, 0)")
