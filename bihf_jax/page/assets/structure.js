@@ -413,7 +413,7 @@
 
     function showAll() {
       viewer.zoomTo();
-      viewer.zoom(1.4); // it leaves a wide margin
+      viewer.zoom(1.2); // it leaves a wide margin
     }
 
     function setBackground() {
