@@ -118,7 +118,7 @@ def take_picture(browser: "Browser", page: Path, example: Example) -> bytes:
     if example.chosen is not None:
         tab.evaluate("row => window.structurePage.select(row)", example.chosen)
         tab.evaluate("window.scrollTo(0, 0)")
-    tab.wait_for_timeout(2000)  # the view moves to the residue
+    tab.wait_for_timeout(1000)
     picture = Image.open(io.BytesIO(tab.screenshot()))
     context.close()
     out = io.BytesIO()

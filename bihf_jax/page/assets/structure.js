@@ -407,10 +407,6 @@
       viewer.render();
     }
 
-    function goTo(row) {
-      if (centres.has(row)) viewer.center({ predicate: (atom) => rowOfAtom(atom) === row }, 300);
-    }
-
     function showAll() {
       viewer.zoomTo();
       viewer.zoom(1.2); // it leaves a wide margin
@@ -432,7 +428,7 @@
     paint();
     showAll();
     const canvas = () => viewer.getCanvas();
-    return { viewer, atoms, centres, pointers, rowOfAtom, paintSoon, point, goTo, setBackground, canvas };
+    return { viewer, atoms, centres, pointers, rowOfAtom, paintSoon, point, setBackground, canvas };
   }
 
   // Row -> its CA atom, or the middle of its atoms.
@@ -483,10 +479,7 @@
     }
     state.selected = next;
     view?.point("selected", next);
-    if (next !== null) {
-      cells[next].scrollIntoView({ block: "nearest" });
-      view?.goTo(next);
-    }
+    if (next !== null) cells[next].scrollIntoView({ block: "nearest" });
     showReadout();
   }
 
