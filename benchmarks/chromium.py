@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserType
+    from playwright.sync_api import Browser
 
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 # WebGL is drawn by the processor: a machine without a screen has no graphics card that Chromium would use.
 _WEBGL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
-_NO_WEBGL = ("--disable-gpu", "--disable-3d-apis")
 
 
 def why_not() -> str | None:
@@ -41,17 +40,11 @@ def open_browser() -> Iterator["Browser"]:
     from playwright.sync_api import sync_playwright  # an extra
 
     with sync_playwright() as playwright:
-        browser = launch(playwright.chromium)
+        browser = playwright.chromium.launch(executable_path=_program(), args=list(_WEBGL), timeout=120_000)
         try:
             yield browser
         finally:
             browser.close()
-
-
-def launch(browser_type: "BrowserType", *, webgl: bool = True) -> "Browser":
-    """A browser, which the caller closes; `browser.browser_type` of an open one launches another beside it."""
-    arguments = list(_WEBGL if webgl else _NO_WEBGL)
-    return browser_type.launch(executable_path=_program(), args=arguments, timeout=120_000)
 
 
 def _program() -> str | None:
