@@ -355,6 +355,9 @@
   }
 
   function drawView() {
+    // Asked here because 3Dmol.js only logs that there is none, and goes on.
+    const trial = document.createElement("canvas");
+    if (!["webgl2", "webgl"].some((name) => trial.getContext(name))) throw new Error("no WebGL context");
     const { text, rowOfPlace, labels } = data.scene;
     const viewer = $3Dmol.createViewer(byId("scene"), { backgroundColor: themeColour("--scene"), hoverDuration: 40 });
     viewer.setViewStyle({ style: "outline", width: 0.02, color: "#000000" });
