@@ -99,7 +99,11 @@ def test_residues_of_another_structure_are_refused():
 
 @pytest.mark.parametrize(
     ("text", "file_format", "message"),
-    [("", "PDB", "no atoms"), ("no structure", "mmCIF", "damaged"), ("x", "XYZ", "unknown structure format 'XYZ'")],
+    [
+        ("", "PDB", "no coordinate record"),
+        ("no structure", "mmCIF", "damaged"),
+        ("x", "XYZ", "unknown structure format 'XYZ'"),
+    ],
 )
 def test_a_text_that_is_no_structure_is_refused(text, file_format, message):
     with pytest.raises(StructureError, match=message):
