@@ -17,7 +17,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["bihf_jax*", "configs*", "data_prep*", "experiments*"]),
-    package_data={"data_prep": ["sample/**/*"]},
+    package_data={"bihf_jax": ["page/assets/*"], "data_prep": ["sample/**/*"]},
     install_requires=[
         "absl-py>=2.1",
         "biopython>=1.85",
@@ -56,6 +56,8 @@ setup(
             *("h5py>=3.11", "hypothesis>=6.120", "pytest>=8.3", "pytest-xdist>=3.6", "ruff>=0.14"),
             "tensorboardX>=2.6",
         ],
+        # Drives a Chromium that is on the machine (Debian: `chromium`), for the tests and pictures of the HTML pages.
+        "browser": ["playwright>=1.50"],
         # Independent implementations that parity tests compare with; gigabytes on some machines.
         "parity": [
             *("fair-esm>=2.0", "huggingface_hub>=1.0", "tmtools>=0.3", "torch>=2.6", "torch_geometric>=2.6"),
