@@ -195,14 +195,14 @@ def _own_cores(slot: int, jobs: int) -> list[str]:
 
 
 def summarise(plan: Plan, split: str, ours: Sequence[str]) -> str | None:
-    """Writes the comparison of the finished runs; returns its Markdown, None while there is nothing to compare."""
+    """Writes the comparison of the finished runs; returns its Markdown, None while none has finished."""
     runs, records = {}, None
     for method in plan.methods:
         finished = [seed for seed in plan.seeds if plan.is_finished(method, seed)]
         if finished:
             runs[method] = [_read_run(plan.folder(method, seed), seed, split) for seed in finished]
             records = load_config(plan.folder(method, finished[0])).data.records
-    if not any(method not in ours for method in runs):
+    if not runs:
         return None
     trivial = _trivial_runs(records, split)
     baseline_names = [method for method in runs if method not in ours] + list(trivial)
@@ -270,7 +270,7 @@ def _run(plan: Plan, split: str, ours: Sequence[str]) -> int:
         if sweep.stopped:
             _LOGGER.info("stopped by a signal; the same command goes on from here")
             return _STATUS_OF_SIGTERM
-        print(summarise(plan, split, ours) or "nothing to compare: no finished run of a baseline")
+        print(summarise(plan, split, ours) or "nothing to compare: no run has finished")
     except (ConfigError, PretrainedError, RecordError) as error:
         _LOGGER.error("%s", error)
         return 1

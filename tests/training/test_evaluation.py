@@ -118,20 +118,8 @@ def test_folder_without_checkpoints(workdir, tmp_path):
         TrainedModel.load(tmp_path)
 
 
-def test_weights_that_are_gone_are_one_line_and_status_1(tmp_path, caplog):
-    """A config that does not say the sizes of its pretrained weights needs them; without them the command says so."""
-    config = small_config("records").to_dict()
-    config["encoder"]["plm"] = {"pretrained": "nowhere"}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    flags.FLAGS.mark_as_parsed()
-    with flagsaver.flagsaver(workdir=str(tmp_path)):
-        assert command._evaluate() == 1
-    assert "\n" not in caplog.records[-1].getMessage()
-    assert caplog.records[-1].getMessage().startswith("config.encoder.plm: no pretrained weights at 'nowhere'")
-
-
 def test_pretrained_errors_are_one_line_and_status_1(tmp_path, caplog, monkeypatch):
-    """Also where they are not found in the config."""
+    """A model that needs pretrained weights which are gone."""
 
     def load(*_, **__):
         raise PretrainedError("no pretrained weights at 'nowhere'")

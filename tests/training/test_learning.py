@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from bihf_jax.data.grid import split_over_devices
-from bihf_jax.data.pipeline import example_batch
+from bihf_jax.data.grid import example_batch, split_over_devices
 from bihf_jax.models import FusedEncoder, LearningConfig, MPNNConfig, PLMConfig
 from bihf_jax.training import learning
 from bihf_jax.training import step as step_lib
