@@ -34,6 +34,7 @@ from bihf_jax.models.platform import compiling_for
 from bihf_jax.tasks import make_task
 from bihf_jax.training import step as step_lib
 from bihf_jax.training.optimizer import OptimizerConfig, make_optimizer
+from bihf_jax.training.profile import module_of
 
 # What libtpu needs where there is no TPU: not to look for one, and not to refuse a second process.
 COMPILE_ONLY = {
@@ -117,6 +118,7 @@ class Report:
     kernel_flops: float  # of the attention kernels, which have none; see `attention_kernel_flops`
     roofline_seconds: float | None  # `roofline_seconds` of what cost_analysis() gives
     compile_seconds: float
+    parts: dict[str, float] = dataclasses.field(default_factory=dict)  # `cycles_of_parts`
 
     @property
     def memory(self) -> int:
@@ -217,6 +219,7 @@ def compile_case(case: Case, encoder: EncoderConfig | None = None) -> Report:
         kernel_flops=attention_kernel_flops(text),
         roofline_seconds=roofline_seconds(cost.get("optimal_seconds"), text),
         compile_seconds=seconds,
+        parts=cycles_of_parts(text),
     )
 
 
@@ -291,25 +294,40 @@ def collectives(text: str) -> dict[str, tuple[int, int]]:
     return found
 
 
-def estimated_cycles(text: str) -> float:
-    """The cycles that the TPU compiler's cost model gave the operations of a program, loops times their trips.
+def estimates(text: str) -> Iterator[tuple[str, float]]:
+    """(path of the module, cycles) of the operations that the TPU compiler's cost model gave an estimate.
 
-    Operations without an estimate count as 0: custom calls, transfers that overlap with the rest, collectives.
+    A loop's are multiplied by its trips. Operations without an estimate: custom calls, transfers that overlap with the
+    rest, collectives.
     """
     computations = _computations(text)
 
-    def cost(name: str) -> float:
-        total = 0.0
+    def walk(name: str, trips: int) -> Iterator[tuple[str, float]]:
         for _, _, kind, rest in computations[name]:
-            estimate = re.search(r'"estimated_cycles":"(\d+)"', rest)
-            total += float(estimate[1]) if estimate else 0.0
+            if cycles := re.search(r'"estimated_cycles":"(\d+)"', rest):
+                path = re.search(r'op_name="([^"]*)"', rest)
+                yield path[1] if path else "", trips * float(cycles[1])
             if kind == "while":
-                trips = re.search(r'"known_trip_count":\{"n":"(\d+)"', rest)
-                inner = re.findall(r"(?:body|condition)=%([\w.\-]+)", rest)
-                total += sum(map(cost, inner)) * (int(trips[1]) if trips else 1)
-        return total
+                known = re.search(r'"known_trip_count":\{"n":"(\d+)"', rest)
+                for inner in re.findall(r"(?:body|condition)=%([\w.\-]+)", rest):
+                    yield from walk(inner, trips * (int(known[1]) if known else 1))
 
-    return cost("ENTRY")
+    return walk("ENTRY", 1)
+
+
+def estimated_cycles(text: str) -> float:
+    """The cycles of all `estimates` of a program."""
+    return sum(cycles for _, cycles in estimates(text))
+
+
+def cycles_of_parts(text: str) -> dict[str, float]:
+    """ "part direction" -> cycles of a training step's program, such as "plm backward"; see `profile.module_of`."""
+    parts: dict[str, float] = {}
+    for path, cycles in estimates(text):
+        module, direction = module_of(path)
+        name = f"{module.partition('/')[0]} {direction}".strip()
+        parts[name] = parts.get(name, 0.0) + cycles
+    return parts
 
 
 # Custom calls for each of which `optimal_seconds` is a second too short; those of asynchronous calls occur on v5p.
@@ -373,6 +391,26 @@ def table(reports: Iterable[Report]) -> str:
             ", ".join(f"{report.utilisation(seconds):.1%}" for seconds in estimates) or "-",
             f"{report.compile_seconds:.0f} s",
         ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def parts_table(reports: Iterable[Report]) -> str:
+    """Where the cost model's cycles of training steps go, as a Markdown table; "" where no report has parts."""
+    reports = [report for report in reports if report.parts and report.case.step == "train"]
+    if not reports:
+        return ""
+    names = sorted({name for report in reports for name in report.parts})
+    lines = [
+        "Share of the cost model's cycles of a training step; of the pLM without its attention kernels:",
+        "",
+        f"| chips | ESM-2 | method | million cycles | {' | '.join(names)} |",
+        "|" + "---|" * (4 + len(names)),
+    ]
+    for report in reports:
+        case, total = report.case, sum(report.parts.values())
+        shares = [f"{report.parts[name] / total:.1%}" if name in report.parts else "" for name in names]
+        cells = [f"{case.topology} ({report.devices})", case.size, case.fusion, f"{total / 1e6:.1f}", *shares]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -449,7 +487,7 @@ def tables(reports: Iterable[Report]) -> str:
     reports = list(reports)
     tpu = [report for report in reports if report.case.topology != CPU]
     cpu = [report for report in reports if report.case.topology == CPU]
-    parts = [table(tpu)] if tpu else []
+    parts = [table(tpu), *filter(None, [parts_table(tpu)])] if tpu else []
     if cpu:
         parts += ["**CPU, not representative**: another compiler, another attention and no bfloat16 units.", table(cpu)]
     return "\n\n".join(parts)
