@@ -111,10 +111,10 @@ def our_functions(
         return jax.lax.psum(jax.grad(loss)(params), "device")
 
     spread = functools.partial(jax.pmap, axis_name="device", in_axes=(None, 0))
-    forward, gradient = spread(forward), spread(gradient)
+    run_forward, run_gradient = spread(forward), spread(gradient)
     return (
-        lambda: jax.block_until_ready(forward(params, batch)),
-        lambda: jax.block_until_ready(gradient(params, batch)),
+        lambda: jax.block_until_ready(run_forward(params, batch)),
+        lambda: jax.block_until_ready(run_gradient(params, batch)),
     )
 
 
