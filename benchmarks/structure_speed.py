@@ -79,7 +79,7 @@ CASES: dict[str, Case] = {
     "pronet-aminoacid": _pronet("aminoacid"),
     "pronet-allatom": _pronet("allatom"),
 }
-# Not a published network: what an encoder costs that does little at each edge. Only in the curve and the fused steps.
+# Not a published network but the plain reference, one `jraph.GraphNetwork` a layer. In the curve and the fused steps.
 PLAIN = Case("mpnn", MPNNConfig(neighbours=30, dropout=0.0), layers=3)
 
 

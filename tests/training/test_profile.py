@@ -22,6 +22,11 @@ from tests.training.small_run import small_config
             ("plm/self_attn", "forward"),
         ),
         ("jit(f)/jvp(ResidueModel)/head/logits/dot_general", ("head/logits", "forward")),
+        (
+            "jit(f)/jvp(ResidueModel)/ResidueModel.logits_and_features/encoder/structure.stage/layers_0/messages/"
+            "while/body/closed_call/checkpoint/dot_general",
+            ("structure/messages", "forward"),
+        ),
         ("jit(f)/sqrt", ("loss and gradient sum", "")),
         ("jit(f)/optimizer/sqrt", ("optimizer", "")),
         ("", ("no module in the program", "")),
