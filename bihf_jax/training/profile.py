@@ -25,7 +25,8 @@ from bihf_jax.training.optimizer import make_optimizer
 TRACE_FOLDER = "profile"
 TABLE_FILE = "profile.md"
 _WARM_UP_STEPS = 2
-_OUTSIDE = "loss, gradient sum and optimizer"
+_OUTSIDE = "loss and gradient sum"
+_OPTIMIZER = step_lib.OPTIMIZER_SCOPE
 _UNKNOWN = "no module in the program"
 _NOT_MODULES = ("encoder", "layers", "while", "body", "cond", "closed_call", "checkpoint")
 _INSTRUCTION = re.compile(r'^\s*(?:ROOT )?%?([\w.-]+) = .*?metadata=\{[^}]*?op_name="([^"]*)"', re.MULTILINE)
@@ -163,11 +164,11 @@ def module_of(path: str) -> tuple[str, str]:
         return _UNKNOWN, ""
     wrapped = re.search(r"jvp\(([A-Z]\w*)\)+/(.*)", path)
     if wrapped is None:
-        return _OUTSIDE, ""
+        return _OPTIMIZER if f"/{_OPTIMIZER}/" in path else _OUTSIDE, ""
     direction = "backward" if "transpose(" in path or "rematted" in path else "forward"
     # A part of the path is a module ("layers_0"), its method ("plm.blocks"), or a function or loop of JAX.
     names = [re.sub(r"_\d+$", "", part.split(".")[0]) for part in wrapped.group(2).split("/")[:-1] if "(" not in part]
-    names = [name for name in dict.fromkeys(names) if name not in (wrapped.group(1), *_NOT_MODULES)]
+    names = [name for name in dict.fromkeys(names) if name not in (*_NOT_MODULES, wrapped.group(1))]
     return "/".join(names[:2]) or "model", direction
 
 
