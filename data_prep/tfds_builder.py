@@ -41,9 +41,7 @@ def _feature(field: Field) -> tfds.features.FeatureConnector:
         return tfds.features.Scalar(dtype=np.dtype(field.dtype).type)
     # Raw bytes: see the docstring of `bihf_jax.data.records` for what was measured.
     shape = tuple(None if isinstance(size, str) else size for size in field.shape)
-    return tfds.features.Tensor(
-        shape=shape, dtype=np.dtype(field.dtype).type, encoding=tfds.features.Encoding.BYTES
-    )
+    return tfds.features.Tensor(shape=shape, dtype=np.dtype(field.dtype).type, encoding=tfds.features.Encoding.BYTES)
 
 
 class RecordSetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):

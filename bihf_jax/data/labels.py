@@ -2,12 +2,14 @@
 
     {"unit": "protein", "type": "multiclass", "names": ["1.1.1.1", "1.1.1.2", ...]}
 
-| unit | where | type | values | names |
-|---|---|---|---|---|
-| residue | `Example.label`, one number a slot | binary | 0 or 1 | one: what 1 means |
-| protein | `Example.protein_label` [P] | multiclass | the index of the class, one number | of the classes, two at least |
-| | | multilabel (protein only) | 0 or 1 for each class | of the classes |
-| | | regression | any finite numbers; one at a residue | of the values, with their unit |
+Labels of residues are in `Example.label`, one number a slot; those of proteins in `Example.protein_label` [P].
+
+| type | numbers of a label | names |
+|---|---|---|
+| binary | 0 or 1 | one: what 1 means |
+| multiclass | one: the index of the class | of the classes, two at least |
+| multilabel (proteins only) | 0 or 1 for each class | of the classes |
+| regression | finite; one at a residue, one a name for a protein | of the values, with their unit |
 
 A protein of a protein-labelled set without a label has P = 0; it counts neither in loss nor in scores.
 """

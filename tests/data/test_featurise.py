@@ -153,7 +153,7 @@ def test_the_label_of_a_protein_is_kept_and_checked(protein):
     assert example.protein_label.tolist() == [0.25, 3]
     assert make_example(protein, id="x", group="x").protein_label.shape == (0,)
     for bad in ([[1, 2]], [np.nan]):
-        with pytest.raises(ValueError, match="x: protein_label is .*list of finite numbers"):
+        with pytest.raises(ValueError, match=r"x: protein_label is .*list of finite numbers"):
             make_example(protein, id="x", group="x", protein_label=bad)
 
 

@@ -59,7 +59,7 @@ def test_a_protein_label_in_a_set_of_residue_labels_is_refused():
     example = labelled([])
     masked = dataclasses.replace(example, label=np.where(example.label_mask, example.label, 7).astype(np.float32))
     Labels().check(masked)
-    with pytest.raises(ValueError, match="label 7.0; binary labels must be"):
+    with pytest.raises(ValueError, match=r"label 7\.0; binary labels must be"):
         Labels().check(dataclasses.replace(masked, label_mask=np.ones(example.num_slots, bool)))
 
 

@@ -186,10 +186,7 @@ def test_labels_of_proteins_are_written_and_read(tmp_path):
 def test_a_set_of_version_1_is_read(damaged):
     """A set as it was written before labels of proteins: its examples have none, its labels are binary of residues."""
     examples = {example.id: example for example in make_examples("test")}
-    old = [
-        {name: value for name, value in records_module.tfrecord.parse_example(encode_example(example)).items()}
-        for example in examples.values()
-    ]
+    old = [records_module.tfrecord.parse_example(encode_example(example)) for example in examples.values()]
     for features in old:
         del features["protein_label"]
     data = [records_module.tfrecord.serialize_example(features) for features in old]
@@ -358,7 +355,7 @@ def test_another_schema_version_names_both(damaged, part):
     else:
         path = damaged / records_module.index_file("train")
         np.savez(path, **(dict(np.load(path)) | {"schema_version": np.int32(99)}))
-    with pytest.raises(RecordError, match=rf"schema version 99, this code reads versions 1, 2"):
+    with pytest.raises(RecordError, match=r"schema version 99, this code reads versions 1, 2"):
         RecordSet(damaged, "train")
 
 
