@@ -155,7 +155,7 @@ def add_up(times: Mapping[str, float], path_of: Mapping[str, str]) -> dict[tuple
 
 
 def module_of(path: str) -> tuple[str, str]:
-    """(module, direction) of a path such as `jit(f)/transpose(jvp(ResidueModel))/encoder/plm.blocks/layers_0/fc1/dot`.
+    """(module, direction) of a path such as `jit(f)/transpose(jvp(TaskModel))/encoder/plm.blocks/layers_0/fc1/dot`.
 
     Layers of one kind count together: that path is ("plm/fc1", "backward").
     """
