@@ -165,9 +165,10 @@ def module_of(path: str) -> tuple[str, str]:
     if wrapped is None:
         return _OUTSIDE, ""
     direction = "backward" if "transpose(" in path or "rematted" in path else "forward"
-    # A part of the path is a module ("layers_0"), its method ("plm.blocks"), or a function or loop of JAX.
+    # A part of the path is a module ("layers_0"), its method ("plm.blocks"), or a function or loop of JAX; methods of
+    # the model itself have its name.
     names = [re.sub(r"_\d+$", "", part.split(".")[0]) for part in wrapped.group(2).split("/")[:-1] if "(" not in part]
-    names = [name for name in dict.fromkeys(names) if name not in _NOT_MODULES]
+    names = [name for name in dict.fromkeys(names) if name not in (*_NOT_MODULES, wrapped.group(1))]
     return "/".join(names[:2]) or "model", direction
 
 

@@ -22,6 +22,7 @@ from tests.training.small_run import small_config
             ("plm/self_attn", "forward"),
         ),
         ("jit(f)/jvp(TaskModel)/head/logits/dot_general", ("head/logits", "forward")),
+        ("jit(f)/jvp(TaskModel)/TaskModel.logits_and_features/head/hidden/add", ("head/hidden", "forward")),
         ("jit(f)/sqrt", ("loss, gradient sum and optimizer", "")),
         ("", ("no module in the program", "")),
     ],
