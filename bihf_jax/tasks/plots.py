@@ -1,4 +1,4 @@
-"""PNG pictures: loss curves, precision-recall curves, confusion matrices, scatter and calibration, methods side by side.
+"""PNG pictures of a run and its predictions: curves, confusion matrix, scatter, calibration; of methods side by side.
 
 Colours are those of Okabe and Ito (2008), told apart by colour-blind readers, and every line has its own dash too.
 """
