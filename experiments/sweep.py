@@ -237,11 +237,16 @@ def _trivial_runs(task: Task, records: str, split: str) -> dict[str, list[compar
         examples = RecordSet(records, name)
         return table_of(task, examples, [baseline.score(example) for example in examples])
 
-    def run(baseline: task_baselines.Baseline) -> comparison.Run:
-        validation = comparison.selection_value(task, score(baseline, "validation"))
-        return comparison.Run(0, validation, score(baseline, split), 0.0, 0)
-
-    return {name: [run(baseline)] for name, baseline in fitted.items()}
+    runs = {}
+    for name, baseline in fitted.items():
+        reported = score(baseline, split)
+        try:
+            values = [comparison.selection_value(task, table) for table in (score(baseline, "validation"), reported)]
+        except ValueError as error:  # a constant has no correlation
+            _LOGGER.warning("the baseline %s is left out: %s", name, error)
+            continue
+        runs[name] = [comparison.Run(0, values[0], reported, 0.0, 0)]
+    return runs
 
 
 def main(argv: Sequence[str] | None = None) -> int:

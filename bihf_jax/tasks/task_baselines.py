@@ -3,8 +3,8 @@
 Of proteins:
 
 * `constant`: the same for every protein: class frequencies (so the most frequent class is called), or the mean value;
-* `composition`: logistic or ridge regression on what is known without a model: the share of each amino acid, the length,
-  how compact the structure is and how much of it is resolved.
+* `composition`: logistic or ridge regression on what is known without a model: the share of each amino acid, the
+  length, how compact the structure is and how much of it is resolved.
 
 Of residues: `constant` likewise, and `residue_type`, the mean over the training residues of the same type. Binary
 residue tasks have those of `baselines`.
@@ -144,8 +144,8 @@ def _classifier(
 
 
 def protein_features(example: Example) -> np.ndarray:
-    """[25] float64: share of each of the 21 residue types, log length, chains, share of residues with a CA, and the mean
-    number of CAs within 10 Å of one (0 without CAs)."""
+    """[25] float64: share of each of the 21 residue types, log length, chains, share of residues with a CA, and the
+    mean number of CAs within 10 Å of one (0 without CAs)."""
     types = (example.tokens[:, None] == _TYPE_TOKENS).sum(axis=0)
     length = max(int(types.sum()), 1)
     resolved = example.backbone_mask[:, _CA]

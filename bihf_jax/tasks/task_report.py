@@ -183,8 +183,8 @@ def _difference_rows(entry: dict, task: dict, names: list[str]) -> list[list[str
 def _notes(entry: dict, task: dict) -> list[str]:
     title = metrics.title(task["selection_metric"])
     notes = [
-        f"Intervals: bootstrap over groups (complexes, targets). {title} picked the checkpoint on validation; {title} > 0: "
-        "share of the resamples in which the first is ahead.",
+        f"Intervals: bootstrap over groups (complexes, targets). {title} picked the checkpoint on validation; "
+        f"{title} > 0: share of the resamples in which the first is ahead.",
         *entry["notes"],
     ]
     if entry["groups"] < FEW_COMPLEXES:
