@@ -15,8 +15,11 @@ from bihf_jax.data.records import RecordSet
 from bihf_jax.data.shuffled import ShuffledLabels
 from bihf_jax.protein import Protein
 from bihf_jax.tasks.protein_predictions import read_csv
+from bihf_jax.tasks.tables import table_of
 from bihf_jax.training.config import experiment_config, load_config
+from bihf_jax.training.evaluation import TrainedModel
 from bihf_jax.training.loop import train
+from bihf_jax.training.restore import restore_model
 from experiments.evaluate import evaluate
 from tests.data.examples import random_example
 from tests.data.record_sets import LABELS, rich_records, write_records
@@ -156,6 +159,29 @@ def test_shuffled_labels_of_proteins(tmp_path):
     assert shuffled.labels == records.labels
     np.testing.assert_array_equal(records[3].tokens, shuffled[3].tokens)
     assert alphabet.CLS in shuffled[3].tokens
+
+
+@pytest.mark.slow
+def test_patience_ends_a_run_and_the_average_is_what_is_kept(tmp_path):
+    """Without a better validation the run ends, and does not go on when it is started again; the best checkpoint is the
+    moving average of the weights, which is what was validated."""
+    records = rich_records(tmp_path / "records", "regression", train=24, rest=12)
+    config = task_config(records, {"name": "lba"}, steps=60, evaluate_every=4, log_every=4, patience=2)
+    config.training.optimizer = {"learning_rate": 0.3, "warmup_steps": 1, "average_decay": 0.9, "accumulate": 2}
+    workdir = train(config, tmp_path / "run")
+    rows = logged(workdir)
+    scores = {row["step"]: row["r2"] for row in rows if row["kind"] == "eval"}
+    best = max(scores, key=scores.get)
+    assert max(scores) == best + 8 < 60
+    assert logged(train(config, workdir)) == rows
+    kept, last = (restore_model(workdir, which=which) for which in ("best", "last"))
+    assert kept.step == best
+    assert last.step == max(scores)
+    model = TrainedModel.load(workdir)
+    validation = RecordSet(records, "validation")
+    task = kept.config.make_task()
+    values = task.metrics(table_of(task, validation, model.score(validation)).labelled())
+    assert values["r2"] == pytest.approx(scores[best], abs=1e-5)
 
 
 @pytest.mark.slow
