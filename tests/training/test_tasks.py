@@ -181,7 +181,7 @@ def test_patience_ends_a_run_and_the_average_is_what_is_kept(tmp_path):
 
 
 def losses_on_devices(devices):
-    """Loss sum, weight and gradient norm of three steps with dropout, of unequal rows of proteins, on so many devices."""
+    """Sums of three steps with dropout, of unequal rows of proteins, on so many devices."""
     records = [rich_example(number, "multilabel") for number in range(9)]
     records[4] = dataclasses.replace(records[4], protein_label=np.zeros(0, np.float32))
     rows = [[(n, records[n]) for n in row] for row in ((0, 1, 2), (3,), (4,), (5, 6, 7, 8))]
