@@ -397,10 +397,10 @@ def test_inspect_shows_the_splits(built, capsys):
     assert "train: " in out
     assert "records are sound" in out
     rows = {
-        line[:20].strip(): line.split()[-3:] for line in out.splitlines() if line.startswith(("records ", "complexes "))
+        line[:20].strip(): line.split()[-3:] for line in out.splitlines() if line.startswith(("records ", "groups "))
     }
     assert sum(map(int, rows["records"])) == 16
-    assert sum(map(int, rows["complexes"])) == 9
+    assert sum(map(int, rows["groups"])) == 9
     assert '"tool": "biopython"' in out
 
 
