@@ -255,7 +255,7 @@ def test_classes_of_one_cluster_each_leave_no_other_split():
     """The message names the splits that stay empty and what can be done."""
     clusters = [[name] for name in "abcd"]
     classes_of = {name: frozenset({number}) for number, name in enumerate("abcd")}
-    with pytest.raises(ValueError, match="no cluster is left for validation, test: each of 4 has a class .*--level"):
+    with pytest.raises(ValueError, match=r"no cluster is left for validation, test: each of 4 has a class .*--level"):
         splits.assign_clusters(clusters, dict.fromkeys("abcd", 1), (0.6, 0.2, 0.2), 0, classes_of)
 
 
