@@ -309,6 +309,7 @@ def test_bad_label_files_are_refused_before_reading(structures, tmp_path, conten
         (["--workers", "0"], "--workers is 0"),
         (["--min-residues", "0"], "--min-residues is 0"),
         (["--shards", "0"], "--shards is 0"),
+        (["--resplit", "--split-file", "split.csv"], "--resplit and --split-file are several answers"),
         (["--layout", "db5"], "is --layout files meant?"),
         (["--complexes", "absent.csv"], "absent.csv: no such file"),
         (["--structures", "absent"], "absent: no such directory"),
