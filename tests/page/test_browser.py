@@ -16,6 +16,7 @@ from benchmarks import chromium
 from bihf_jax.page import Residue, Track, colours, folder_page, page_of, structure_page
 from bihf_jax.protein import Protein
 from tests.page.made import HOSTILE, HOSTILE_NAME, small_page, small_protein, small_scores
+from tests.page.test_colours import COLOUR_MAP, DARKEST
 from tests.page.test_folder import small_folder
 
 pytestmark = [
@@ -224,12 +225,11 @@ def test_colours_of_the_sequence_and_of_the_structure_are_those_of_the_scores(sm
     rows = _csv_rows(small.download("CSV of the residues", tmp_path))
     scores = [float(row["score"]) if row["score"] else None for row in rows]
     assert scores == [None if np.isnan(score) else pytest.approx(score) for score in small_scores(small_protein())]
-    colour_map = matplotlib.colormaps[colours.COLOUR_MAP]
+    colour_map = matplotlib.colormaps[COLOUR_MAP]
     grey = small.colours_of(".residue .letter")[1]
     assert np.ptp(grey) < 20
     wanted = [
-        grey if score is None else np.array(colour_map(colours.DARKEST + (1 - colours.DARKEST) * score)[:3]) * 255
-        for score in scores
+        grey if score is None else np.array(colour_map(DARKEST + (1 - DARKEST) * score)[:3]) * 255 for score in scores
     ]
     np.testing.assert_allclose(small.colours_of(".residue .letter"), wanted, atol=3)
     script = """() => structurePage.view.atoms.filter((atom) => !atom.hetflag).map((atom) =>
