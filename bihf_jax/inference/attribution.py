@@ -19,8 +19,8 @@ def gradient_times_embedding(scores: Callable[[], jax.Array], batch: ProteinBatc
 
     The sum over channels of gradient times input (Shrikumar et al. 2016, arXiv 1605.01713) at the token embedding:
     about what the sum of the protein's scores would lose if the embedding of this residue were zero, which is what
-    ESM-2 makes of <mask>. Only the way through the sequence side counts: what a structure encoder reads of residue types
-    itself is not seen.
+    ESM-2 makes of <mask>. Only the way through the sequence side counts: what a structure encoder reads of residue
+    types itself is not seen.
 
     Args:
       scores: applies the model to `batch`; [R, L] float32. What is at special tokens and padding does not count.

@@ -2,9 +2,9 @@
 
 import functools
 
-# 256 colours of matplotlib's viridis, red, green and blue in hexadecimal: perceptually uniform, and read by colour-
-# blind readers too (van der Walt and Smith 2015). None is grey, which means "no value". The darkest tenth is left out: it is
-# lost on a dark ground. Written out, as matplotlib takes long to start; a test compares.
+# 256 colours of matplotlib's viridis, red, green and blue in hexadecimal: perceptually uniform, and read by
+# colour-blind readers too (van der Walt and Smith 2015). None is grey, which means "no value". The darkest tenth is
+# left out: it is lost on a dark ground. Written out, as matplotlib takes long to start; a test compares.
 _SCALE = (
     "482475482576482677482878482979472a7a472c7a472c7a472d7b472e7c472f7d46307e46327e46337f463480453581453781453781"
     "453882443983443a83443b84433d84433e85423f854240864241864241864142874144874045884046883f47883f48893e49893e4a89"

@@ -121,7 +121,7 @@ def test_what_could_not_be_written_is_told(predictor, odd, tmp_path):
 
 
 def test_the_page_of_the_folder_links_to_every_page(predictor, structures, tmp_path):
-    """Each link is a file that was written; what failed is there by name with its reason; numbers are those of the CSV."""
+    """Each link is a file that was written; what failed is there by name with its reason."""
     output = tmp_path / "out"
     outcomes = list(predict_files(predictor, find_targets(structures).targets, output))
     document = Document(write_index(outcomes, output, "a stub").read_text())
