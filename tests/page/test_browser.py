@@ -520,7 +520,7 @@ def test_each_track_of_a_predicted_page_is_explained_and_can_be_shown(of_odd, pr
     """A box and a line for each column; a track shown on request stands under the residues, in the table and texts."""
     lines = of_odd.tab.locator("#tracks li").all_inner_texts()
     names = [line.split()[0] for line in lines]
-    assert names == [name for name in _csv_rows(predicted / "odd.csv")[0]][7:]
+    assert names == list(_csv_rows(predicted / "odd.csv")[0])[7:]
     assert all(len(line.split()) > 5 for line in lines)
     name = "stage1_sequence_change"
     strips = of_odd.tab.locator(f"#residue-3 .strip:nth-of-type({names.index(name) + 2})")
