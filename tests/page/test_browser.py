@@ -526,11 +526,11 @@ def test_each_track_of_a_predicted_page_is_explained_and_can_be_shown(of_odd, pr
     strips = of_odd.tab.locator(f"#residue-3 .strip:nth-of-type({names.index(name) + 2})")
     assert not strips.is_visible()
     assert name not in of_odd.tab.locator("#top thead").inner_text()
-    of_odd.tab.get_by_label(name).check()
+    of_odd.tab.get_by_role("checkbox", name=name).check()
     assert strips.is_visible()
     assert name in of_odd.tab.locator("#top thead").inner_text()
     assert name in of_odd.tab.get_attribute("#residue-3", "aria-label")
-    of_odd.tab.get_by_label(name).uncheck()
+    of_odd.tab.get_by_role("checkbox", name=name).uncheck()
     assert not strips.is_visible()
 
 
