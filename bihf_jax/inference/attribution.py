@@ -7,34 +7,29 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from bihf_jax.data import alphabet
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.models.plm import ProteinLanguageModel
 
-_SPECIAL = (alphabet.CLS, alphabet.PAD, alphabet.EOS)
 
-
-def gradient_times_embedding(scores: Callable[[], jax.Array], batch: ProteinBatch) -> jax.Array:
-    """How much each residue's type contributes to the scores of its protein, to first order.
+def gradient_times_embedding(explained: Callable[[], jax.Array], batch: ProteinBatch) -> jax.Array:
+    """How much each residue's type contributes to what the model says, to first order.
 
     The sum over channels of gradient times input (Shrikumar et al. 2016, arXiv 1605.01713) at the token embedding:
-    about what the sum of the protein's scores would lose if the embedding of this residue were zero, which is what
-    ESM-2 makes of <mask>. Only the way through the sequence side counts: what a structure encoder reads of residue
-    types itself is not seen.
+    about what would be lost if the embedding of this residue were zero, which is what ESM-2 makes of <mask>. Only the
+    way through the sequence side counts: what a structure encoder reads of residue types itself is not seen.
 
     Args:
-      scores: applies the model to `batch`; [R, L] float32. What is at special tokens and padding does not count.
+      explained: applies the model to `batch`; the number to explain, [] float32, a sum over proteins.
       batch: R rows of L slots.
 
     Returns:
       [R, L] float32; 0 at padding.
     """
-    residue = batch.sequence_mask & ~jnp.isin(batch.tokens, jnp.asarray(_SPECIAL))
 
     # Where x is scaled by s = 1, d/ds f(s x) is the sum over channels of gradient times x.
     def total(scale: jax.Array) -> jax.Array:
         with nn.intercept_methods(_scaling(scale)):
-            return jnp.sum(jnp.where(residue, scores(), 0))
+            return explained()
 
     return jax.grad(total)(jnp.ones(batch.tokens.shape, jnp.float32))
 

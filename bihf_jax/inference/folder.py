@@ -20,6 +20,7 @@ SUMMARY_FILE, INDEX_FILE = "summary.csv", "index.html"
 NOTHING_MORE = Wanted()
 _SUMMARY_COLUMNS = (
     *("name", "file", "status", "residues", "without_structure", "chains"),
+    *("highest_value", "value", "value_low", "value_high"),  # where the task is of proteins
     *("mean_score", "highest_score", "highest_residue", "message"),
 )
 
@@ -144,6 +145,9 @@ def _summary(outcome: Outcome) -> dict[str, Any]:
     if about := outcome.about:
         cells |= {name: about[name] for name in ("residues", "without_structure")}
         cells |= {name: f"{about[name]:.9g}" for name in ("mean_score", "highest_score")}
+        if best := about["highest_value"]:
+            numbers = {name: about[name][best] for name in ("value", "value_low", "value_high") if about[name]}
+            cells |= {"highest_value": best, **{name: f"{number:.9g}" for name, number in numbers.items()}}
         chain, number, code = about["highest_residue"]
         cells |= {"chains": "+".join(about["chains"]), "highest_residue": f"{chain}:{number}{code}"}
     return cells

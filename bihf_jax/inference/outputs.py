@@ -116,15 +116,19 @@ def _about(prediction: Prediction) -> dict[str, Any]:
         "source": protein.source,
         "task": prediction.task,
         "label_names": list(prediction.label_names),
+        "value": dict(prediction.value),
+        "value_low": dict(prediction.value_low),
+        "value_high": dict(prediction.value_high),
         "residues": len(prediction),
         "without_structure": int((~has_structure(protein)).sum()),
         "chains": list(protein.chain_ids),
         "mean_score": float(prediction.score.mean()),
         "highest_score": highest.score,
         "highest_residue": [highest.chain, highest.residue_number, highest.insertion_code],
+        "highest_value": next(iter(prediction.highest_values(1)), None),
         "threshold": prediction.threshold,  # chosen on the validation split
-        "interval": prediction.interval,  # of score_low and score_high
-        "values": list(prediction.values()),
+        "interval": prediction.interval,  # what ends in _low and _high
+        "columns": list(prediction.residue_values()),
         "report": report,  # of reading the file: what is not as usual
     }
 

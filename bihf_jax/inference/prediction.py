@@ -1,4 +1,4 @@
-"""`Prediction`: the scores of one structure, residue by residue."""
+"""`Prediction`: the scores of one structure, residue by residue, and of the protein where the task is of proteins."""
 
 import csv
 import dataclasses
@@ -39,10 +39,18 @@ class Prediction:
     protein: Protein  # what was scored, as read
     task: str
     label_names: tuple[str, ...]  # of the task
-    score: np.ndarray  # [N] float32; for classes the probability of the last label
+    # [N] float32; for classes the probability of the last label. Where the task is of proteins, the weight that the
+    # residue had among all, which add up to 1.
+    score: np.ndarray
     low: np.ndarray | None = None  # [N] float32 ends of the interval around the score, where there is one
     high: np.ndarray | None = None
-    interval: str = ""  # what the interval is, see `interval.describe`
+    # name -> number, where the task is of proteins: probability of each class (the positive one), or the values
+    value: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    value_low: Mapping[str, float] = dataclasses.field(
+        default_factory=dict
+    )  # ends of the intervals, where there are some
+    value_high: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    interval: str = ""  # what the intervals are, see `interval.describe`
     attribution: np.ndarray | None = None  # [N] float32, `attribution.gradient_times_embedding`
     fusion_values: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)  # column -> [N] float32
     threshold: float | None = None  # of the score, chosen on the validation split
@@ -52,7 +60,9 @@ class Prediction:
         shape = (self.protein.num_residues,)
         if (self.low is None) != (self.high is None):
             raise ValueError(f"{self.protein.source}: an interval has two ends; give low and high, or none of them")
-        for name, values in self.values().items():
+        if wrong := [name for name, value in self.value.items() if not np.isfinite(value)]:
+            raise ValueError(f"{self.protein.source}: not finite: {', '.join(wrong)}; did the training diverge?")
+        for name, values in self.residue_values().items():
             if values.shape != shape or values.dtype != np.float32:
                 raise ValueError(
                     f"{self.protein.source}: {name} must be float32 {shape}, got {values.dtype} {values.shape}"
@@ -68,15 +78,22 @@ class Prediction:
 
     @property
     def score_name(self) -> str:
-        """What the score is of, for people: "score of binding site (ppbs)"."""
-        return f"score of {self.label_names[-1]} ({self.task})"
+        """What the score is of, for people: "score of binding site (ppbs)", "weight of the residue (ec)"."""
+        return (
+            f"weight of the residue ({self.task})" if self.value else f"score of {self.label_names[-1]} ({self.task})"
+        )
 
     @property
     def colour_range(self) -> tuple[float, float]:
-        """Scores of the lowest and the highest colour: 0 and the highest score of the structure."""
-        return 0.0, max(float(self.score.max()), 1e-6)
+        """Scores of the lowest and the highest colour: 0, or what is below, and the highest score of the structure."""
+        low = min(float(self.score.min()), 0.0)
+        return low, max(float(self.score.max()), low + 1e-6)
 
-    def values(self) -> dict[str, np.ndarray]:
+    def highest_values(self, number: int) -> list[str]:
+        """Names of the highest values of the protein, so many at most; none where the task is of residues."""
+        return sorted(self.value, key=lambda name: -self.value[name])[:number]
+
+    def residue_values(self) -> dict[str, np.ndarray]:
         """What the model says of the residues, [N] float32 by column: "score", and what there is of the others.
 
         "score_low" and "score_high" are the ends of the interval, then come "attribution" and the fusion values.
@@ -86,8 +103,8 @@ class Prediction:
         return {**{name: column for name, column in columns.items() if column is not None}, **self.fusion_values}
 
     def columns(self) -> dict[str, np.ndarray]:
-        """The table as arrays of N, e.g. for `pandas.DataFrame`: the residues, then `values`."""
-        return {**residue_columns(self.protein), **self.values()}
+        """The table as arrays of N, e.g. for `pandas.DataFrame`: the residues, then `residue_values`."""
+        return {**residue_columns(self.protein), **self.residue_values()}
 
     def rows(self) -> Iterator[ResidueScore]:
         """The residues and their scores, row by row."""
@@ -110,7 +127,7 @@ class Prediction:
             writer.writerows(zip([source] * len(self), *(_cells(column) for column in columns.values()), strict=True))
 
     def page(self) -> str:
-        """One HTML file that works offline: structure, sequence, slider, and a track for each of `values`.
+        """One HTML file that works offline: structure, sequence, slider, and a track for each of `residue_values`.
 
         Raises:
           StructureError: neither PDB nor mmCIF can hold the structure.
@@ -130,8 +147,10 @@ class Prediction:
     def __str__(self) -> str:
         top = self.highest()
         chains = ", ".join(chain or "(blank)" for chain in self.protein.chain_ids)
+        values = ", ".join(f"{name} {self.value[name]:.3f}" for name in self.highest_values(3))
+        of_protein = f"{values} ({self.task}); " if values else ""
         return (
-            f"{self.protein.source}: {len(self)} residues in chains {chains}; {self.score_name}: mean "
+            f"{self.protein.source}: {len(self)} residues in chains {chains}; {of_protein}{self.score_name}: mean "
             f"{self.score.mean():.3f}, highest {top.score:.3f} at {top.chain}{top.residue_number}{top.insertion_code}"
         )
 

@@ -16,13 +16,13 @@ from bihf_jax.configuration import ConfigError
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.data.example import Example
 from bihf_jax.data.featurise import make_example, residue_slots
-from bihf_jax.data.grid import make_grid, split_over_devices, values_by_record
+from bihf_jax.data.grid import make_grid, split_over_devices, values_by_protein, values_by_record
 from bihf_jax.data.plan import GridShape, plan_once
 from bihf_jax.inference import interval
 from bihf_jax.inference.compilation_cache import use_compilation_cache
 from bihf_jax.inference.embedding import Embedding, MissingFeaturesError
 from bihf_jax.inference.prediction import Prediction
-from bihf_jax.inference.programs import Programs, Wanted
+from bihf_jax.inference.programs import VALUE, Programs, Wanted
 from bihf_jax.inference.residues import has_structure
 from bihf_jax.inference.threshold import validation_threshold
 from bihf_jax.protein import Protein
@@ -34,9 +34,9 @@ from bihf_jax.training.restore import RestoredModel, restore_model
 Structure = Protein | str | os.PathLike[str] | Callable[[], Protein]
 OnError = Literal["raise", "return"]
 T = TypeVar("T")
-# What a model computes of a batch: arrays [R, L, *] by name.
+# What a model computes of a batch: arrays [R, L, *] by name; `VALUE` is of graph slots, [R, G, *].
 Run = Callable[[ProteinBatch], dict[str, jax.Array]]
-# The same of the slots of one protein [slots, *], an entry for each model.
+# The same of one protein, [slots, *] or `VALUE` [*], an entry for each model.
 Values = list[dict[str, np.ndarray]]
 # The batches of a window, and for each what its models will have computed, or what went wrong.
 UnderWay = list[tuple[ProteinBatch, list[dict[str, jax.Array]] | Exception]]
@@ -228,13 +228,12 @@ class Predictor:
 
         def finish(ready: _Ready, values: Values) -> Prediction:
             slots = residue_slots(ready.protein)
-            samples = np.concatenate([of_model["score"] for of_model in values], axis=-1)[slots]  # [N, S]
+            found = {name: [of_model[name] for of_model in values] for name in values[0]}
+            samples = np.concatenate(found.pop("score"), axis=-1)[slots]  # [N, S]
             score, low, high = interval.summarise(samples)
-            columns = {
-                name: np.mean([of_model[name][slots] for of_model in values], axis=0, dtype=np.float64)
-                for name in values[0]
-                if name != "score"
-            }
+            value = np.concatenate(found.pop(VALUE), axis=-1) if VALUE in found else np.zeros((0, 1))  # [V, S]
+            # Of several models the means.
+            columns = {name: np.mean(column, axis=0, dtype=np.float64)[slots] for name, column in found.items()}
             columns = {name: column.astype(np.float32) for name, column in columns.items()}
             return Prediction(
                 ready.protein,
@@ -243,6 +242,7 @@ class Predictor:
                 score,
                 low=low,
                 high=high,
+                **self._named(interval.summarise(value)),
                 interval=interval.describe(len(values), dropout_samples),
                 attribution=columns.pop("attribution", None),
                 fusion_values=columns,
@@ -293,6 +293,15 @@ class Predictor:
             )
         (member,) = self.members
         member.programs.check_features(member.params, of, stage)
+
+    def _named(self, value: interval.Estimate) -> dict[str, dict[str, float]]:
+        """Fields of `Prediction` for the values of a protein, [V] each; empty where the task is of residues."""
+        ends = {"value": value.mean, "value_low": value.low, "value_high": value.high}
+        return {
+            field: dict(zip(self.task.score_names, numbers.tolist(), strict=True))
+            for field, numbers in ends.items()
+            if numbers is not None and len(numbers)
+        }
 
     # -----------------------------------------------------------------------------------------------------------------
     # Structures -> batches -> results
@@ -401,7 +410,7 @@ def _members(restored: Sequence[RestoredModel], thresholds: Sequence[float | Non
         members.append(Member(config, step, about, threshold, step_lib.replicate(params), programs))
     if not members:
         raise ConfigError("no checkpoint is given; name at least one")
-    tasks = {(member.programs.task.name, member.programs.task.label_names) for member in members}
+    tasks = {(member.programs.task.name, member.programs.task.labels) for member in members}
     if len(tasks) > 1:
         names = ", ".join(member.programs.task.name for member in members)
         raise ConfigError(f"the checkpoints are of several tasks, in their order: {names}; give those of one task")
@@ -471,6 +480,7 @@ def _by_number(batch: ProteinBatch, outputs: list[dict[str, jax.Array]] | Except
     found: dict[int, Values] = {number: [{} for _ in fetched] for number in numbers}
     for model, of_model in enumerate(fetched):
         for name, values in of_model.items():
-            for number, of_slots in values_by_record(values, batch):
-                found[number][model][name] = of_slots
+            take_apart = values_by_protein if name == VALUE else values_by_record
+            for number, of_one in take_apart(values, batch):
+                found[number][model][name] = of_one
     return found

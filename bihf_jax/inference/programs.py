@@ -9,17 +9,21 @@ import jax
 import jax.numpy as jnp
 
 from bihf_jax.configuration import ConfigError
+from bihf_jax.data import alphabet
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.data.grid import example_batch
 from bihf_jax.inference.attribution import gradient_times_embedding
 from bihf_jax.inference.embedding import MissingFeaturesError, choose_features
 from bihf_jax.inference.fusion_values import fusion_values
 from bihf_jax.models.encoder import EncoderOutput
+from bihf_jax.models.heads import POOLING_WEIGHT
 from bihf_jax.training.config import ExperimentConfig
 from bihf_jax.training.step import CompiledStep
 
-# (params, batch) -> arrays of every slot, by name.
+# (params, batch) -> arrays of every slot, by name; `VALUE` is of every graph slot.
 Function = Callable[[Any, ProteinBatch], dict[str, jax.Array]]
+VALUE = "value"
+_SPECIAL = (alphabet.CLS, alphabet.PAD, alphabet.EOS)
 _NOISE = ("dropout", "residue_masking", "noise")  # ends of the names of the settings that make training random
 
 
@@ -48,8 +52,9 @@ class Programs:
     def scores(self, wanted: Wanted) -> CompiledStep:
         """The program that gives what a prediction is made of.
 
-        Its arrays: "score" [R, L, S] float32, S samples (1, or `wanted.dropout_samples`); where wanted "attribution"
-        [R, L] and the columns of `fusion_values` [R, L], both without dropout.
+        Its arrays: "score" [R, L, S] float32, S samples (1, or `wanted.dropout_samples`), for tasks of proteins the
+        weights of the residues; of these also `VALUE` [R, G, V, S], of graph slots. Where wanted "attribution" [R, L]
+        and the columns of `fusion_values` [R, L], both without dropout.
 
         Raises:
           MissingFeaturesError: the model has nothing of the kind that is wanted.
@@ -99,31 +104,53 @@ class Programs:
             self._compiled[key] = CompiledStep(function)
         return self._compiled[key]
 
-    def _apply(self, params: Any, batch: ProteinBatch) -> tuple[jax.Array, EncoderOutput]:
-        return self._model.apply({"params": params}, batch, None, method="logits_and_features")
+    def _apply(
+        self, params: Any, batch: ProteinBatch, row_id: jax.Array | None = None, **options: Any
+    ) -> tuple[jax.Array, EncoderOutput]:
+        return self._model.apply({"params": params}, batch, row_id, method="logits_and_features", **options)
 
     def _scores(self, wanted: Wanted, params: Any, batch: ProteinBatch) -> dict[str, jax.Array]:
         logits, encoded = self._apply(params, batch)
-        values = {"score": self.task.scores(logits)[..., None]}
         if wanted.dropout_samples:
-            values["score"] = self._drawn_scores(wanted.dropout_samples, params, batch)
+            found = self._draws(wanted.dropout_samples, params, batch)
+        else:
+            found = {name: values[..., None] for name, values in self._said(logits, encoded).items()}
         if wanted.attribution:
-            values["attribution"] = gradient_times_embedding(
-                lambda: self.task.scores(self._apply(params, batch)[0]), batch
+            found["attribution"] = gradient_times_embedding(
+                lambda: self._explained(self.task.scores(self._apply(params, batch)[0]), batch), batch
             )
-        return values | (fusion_values(encoded, batch) if wanted.fusion_values else {})
+        return found | (fusion_values(encoded, batch) if wanted.fusion_values else {})
 
-    def _drawn_scores(self, num_samples: int, params: Any, batch: ProteinBatch) -> jax.Array:
-        """Scores [R, L, S] with what is random in training drawn anew for each sample (Gal and Ghahramani 2016)."""
+    def _said(self, logits: jax.Array, encoded: EncoderOutput) -> dict[str, jax.Array]:
+        """What the model says: "score" [R, L] of residues; `VALUE` [R, G, V] of proteins where the task is of them."""
+        scores = self.task.scores(logits)
+        if self.task.unit == "protein":
+            return {VALUE: scores, "score": encoded.intermediates[POOLING_WEIGHT]}
+        return {"score": scores[..., -1]}
+
+    def _draws(self, num_samples: int, params: Any, batch: ProteinBatch) -> dict[str, jax.Array]:
+        """`_said` [.., S] with what is random in training drawn anew for each sample (Gal and Ghahramani 2016)."""
         # One draw for all rows and all calls: what a protein is predicted together with must not matter. It stands
         # alone at the start of its row, which is the shortest that takes it.
         row_id = batch.row_id * 0
 
-        def draw(key: jax.Array) -> jax.Array:
-            return self.task.scores(self._model.apply({"params": params}, batch, row_id, rngs={"dropout": key}))
+        def draw(key: jax.Array) -> dict[str, jax.Array]:
+            return self._said(*self._apply(params, batch, row_id, rngs={"dropout": key}))
 
-        samples = jax.lax.map(draw, jax.random.split(jax.random.key(0), num_samples))  # [S, R, L]
-        return jnp.moveaxis(samples, 0, -1)
+        samples = jax.lax.map(draw, jax.random.split(jax.random.key(0), num_samples))  # [S, ..]
+        return {name: jnp.moveaxis(values, 0, -1) for name, values in samples.items()}
+
+    def _explained(self, scores: jax.Array, batch: ProteinBatch) -> jax.Array:
+        """What attribution explains, summed over proteins: scores of residues, or of each protein one value.
+
+        That value is the probability of its most probable class, or the first number.
+        """
+        if self.task.unit == "protein":
+            classes = self.task.type in ("multiclass", "multilabel")
+            value = jnp.max(scores, axis=-1) if classes else scores[..., 0]
+            return jnp.sum(jnp.where(batch.record >= 0, value, 0))
+        residue = batch.sequence_mask & ~jnp.isin(batch.tokens, jnp.asarray(_SPECIAL))
+        return jnp.sum(jnp.where(residue, scores[..., -1], 0))
 
     def _features(self, of: str, stage: int | None, params: Any, batch: ProteinBatch) -> dict[str, jax.Array]:
         return {"features": choose_features(self._apply(params, batch)[1], of, stage).astype(jnp.float32)}

@@ -48,9 +48,9 @@ def test_what_is_added_is_the_same_in_any_company(predictor, odd):
     wanted = {"attribution": True, "dropout_samples": 4}
     alone = predictor.predict(odd, **wanted)
     *_, packed = predictor.predict_many([made(40), odd], **wanted)
-    assert alone.values().keys() == {"score", "score_low", "score_high", "attribution"}
-    for name, values in alone.values().items():
-        np.testing.assert_allclose(packed.values()[name], values, atol=1e-5, err_msg=name)
+    assert alone.residue_values().keys() == {"score", "score_low", "score_high", "attribution"}
+    for name, values in alone.residue_values().items():
+        np.testing.assert_allclose(packed.residue_values()[name], values, atol=1e-5, err_msg=name)
 
 
 def test_dropout_samples_scatter_around_the_score(predictor, odd):
@@ -72,9 +72,9 @@ def test_several_models_are_averaged(run, tmp_path, odd):
     ensemble = bihf_jax.load([run, other])
     both = ensemble.predict(odd, fusion_values=True)
     assert ensemble.compiles == 1  # one architecture
-    for name, values in both.values().items():
+    for name, values in both.residue_values().items():
         if name not in ("score_low", "score_high"):
-            expected = np.mean([single.values()[name] for single in singles], axis=0)
+            expected = np.mean([single.residue_values()[name] for single in singles], axis=0)
             np.testing.assert_allclose(values, expected, atol=1e-6, err_msg=name)
     low, high = np.sort([single.score for single in singles], axis=0)
     np.testing.assert_allclose(both.low, low + 0.05 * (high - low), atol=1e-6)
