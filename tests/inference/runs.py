@@ -1,7 +1,9 @@
 """Folders of runs as training leaves them, without the training: parameters are random, so scores differ widely."""
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,12 +17,21 @@ from tests.training.small_run import small_config
 STEP = 7
 
 
-def make_run(workdir: Path, fusion: str = "local", *, seed: int = 0, noise: bool = True, **settings: object) -> Path:
+def make_run(
+    workdir: Path,
+    fusion: str = "local",
+    *,
+    task: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    noise: bool = True,
+    **settings: object,
+) -> Path:
     """A run with a best and a last checkpoint.
 
     Args:
       workdir: for the run.
       fusion: name of the method.
+      task: name and settings; binding sites if None. Proteins are pooled by attention.
       seed: of the parameters.
       noise: whether anything is random in training.
       **settings: changes to `config.encoder.fusion`.
@@ -32,6 +43,8 @@ def make_run(workdir: Path, fusion: str = "local", *, seed: int = 0, noise: bool
     document.encoder.plm.layers = 2
     document.encoder.structure = {"name": "mpnn", "width": 16, "neighbours": 6}  # quick to compile
     document.encoder.fusion = {"name": fusion, "width": 16, "heads": 2, **settings}
+    if task is not None:
+        document.task, document.head.pooling = dict(task), "attention"
     if not noise:
         encoder = document.encoder
         for part in (encoder, encoder.plm, encoder.structure, encoder.fusion, document.head):
