@@ -449,15 +449,20 @@ def _finished(
     finish: Callable[[_Ready, Values], T],
     on_error: OnError,
 ) -> Iterator[T | Exception]:
-    """The results of a window, in order."""
+    """The results of a window, in order.
+
+    A batch is waited for when the first of its proteins has its turn: who takes the results can write them down while
+    the devices work on the others.
+    """
+    batch_of = {number: place for place, (batch, _) in enumerate(under_way) for number in _numbers(batch)}
     found: dict[int, Values | Exception] = {}
-    for batch, outputs in under_way:
-        found |= _by_number(batch, outputs)
     for number, ready in enumerate(window):
         result: Any = ready
         try:
             if isinstance(ready, _Ready):
-                values = found[number]
+                if number not in found:
+                    found |= _by_number(*under_way[batch_of[number]])
+                values = found.pop(number)
                 if isinstance(values, Exception):
                     raise values
                 result = finish(ready, values)
@@ -470,7 +475,7 @@ def _finished(
 
 def _by_number(batch: ProteinBatch, outputs: list[dict[str, jax.Array]] | Exception) -> dict[int, Values | Exception]:
     """Number in the window -> the values of its slots, or what went wrong in its batch."""
-    numbers = [int(number) for number in batch.record.ravel() if number >= 0]
+    numbers = _numbers(batch)
     if isinstance(outputs, Exception):
         return dict.fromkeys(numbers, outputs)
     try:
@@ -484,3 +489,8 @@ def _by_number(batch: ProteinBatch, outputs: list[dict[str, jax.Array]] | Except
             for number, of_one in take_apart(values, batch):
                 found[number][model][name] = of_one
     return found
+
+
+def _numbers(batch: ProteinBatch) -> list[int]:
+    """The proteins of a batch, by their number in the window."""
+    return [int(number) for number in np.ravel(batch.record) if number >= 0]

@@ -161,6 +161,8 @@ def test_attention_values(global_predictor, odd):
     *_, packed = global_predictor.predict_many([made(40), odd], fusion_values=True)
     for name, values in alone.items():
         np.testing.assert_allclose(packed.fusion_values[name], values, atol=1e-5, err_msg=name)
+    page = packed.page()
+    assert all(f'"name":"{name}"' in page for name in alone)  # a track each
 
 
 def test_fusion_values_do_not_change_the_scores(predictor, odd):
