@@ -35,6 +35,13 @@ def test_importing_the_package_is_light():
     assert run_python(code).strip() == "True []"
 
 
+def test_prediction_loads_nothing_that_takes_long_and_is_not_needed():
+    """The command waits for no library of pictures, metrics, alignments or records."""
+    heavy = ["matplotlib", "sklearn", "scipy.stats", "Bio.Align", "tensorflow", "grain", "pandas", "h5py"]
+    code = "import sys, experiments.predict; print(sorted(set(sys.argv[1:]) & set(sys.modules)))"
+    assert run_python(code, *heavy).strip() == "[]"
+
+
 @pytest.mark.parametrize("entry_point", ["train", "evaluate"])
 def test_importing_everything_loads_neither(entry_point):
     """All modules of the package and an entry point together load no TensorFlow and no PyTorch."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bihf_jax.inference import pictures
+from bihf_jax.inference import pages, pictures
 from bihf_jax.inference.residues import residue_columns
 from bihf_jax.protein import Protein
 from bihf_jax.tasks.predictions import escape_cell
@@ -33,22 +33,36 @@ class Prediction:
     In a notebook it shows itself as a picture of the scores along each chain.
 
     Raises:
-      ValueError: an array is not [N] float32, or a score is not finite.
+      ValueError: an array is not [N] float32, a score is not finite, or an interval has one end.
     """
 
     protein: Protein  # what was scored, as read
     task: str
     label_names: tuple[str, ...]  # of the task
     # [N] float32; for classes the probability of the last label. Where the task is of proteins, the weight that the
-    # residue had among all, which add up to 1
+    # residue had among all, which add up to 1.
     score: np.ndarray
-    fusion_values: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)  # column -> [N] float32
+    low: np.ndarray | None = None  # [N] float32 ends of the interval around the score, where there is one
+    high: np.ndarray | None = None
     # name -> number, where the task is of proteins: probability of each class (the positive one), or the values
     value: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    value_low: Mapping[str, float] = dataclasses.field(
+        default_factory=dict
+    )  # ends of the intervals, where there are some
+    value_high: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    interval: str = ""  # what the intervals are, see `interval.describe`
+    attribution: np.ndarray | None = None  # [N] float32, `attribution.gradient_times_embedding`
+    fusion_values: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)  # column -> [N] float32
+    threshold: float | None = None  # of the score, chosen on the validation split
+    model: str = ""  # one line on what made the scores
 
     def __post_init__(self) -> None:
         shape = (self.protein.num_residues,)
-        for name, values in {"score": self.score, **self.fusion_values}.items():
+        if (self.low is None) != (self.high is None):
+            raise ValueError(f"{self.protein.source}: an interval has two ends; give low and high, or none of them")
+        if wrong := [name for name, value in self.value.items() if not np.isfinite(value)]:
+            raise ValueError(f"{self.protein.source}: not finite: {', '.join(wrong)}; did the training diverge?")
+        for name, values in self.residue_values().items():
             if values.shape != shape or values.dtype != np.float32:
                 raise ValueError(
                     f"{self.protein.source}: {name} must be float32 {shape}, got {values.dtype} {values.shape}"
@@ -71,15 +85,29 @@ class Prediction:
 
     @property
     def colour_range(self) -> tuple[float, float]:
-        """Scores of the lowest and the highest colour: 0 and the highest score of the structure."""
-        return 0.0, max(float(self.score.max()), 1e-6)
+        """Scores of the lowest and the highest colour: 0, or what is below, and the highest score of the structure."""
+        low = min(float(self.score.min()), 0.0)
+        return low, max(float(self.score.max()), low + 1e-6)
+
+    def highest_values(self, number: int) -> list[str]:
+        """Names of the highest values of the protein, so many at most; none where the task is of residues."""
+        return sorted(self.value, key=lambda name: -self.value[name])[:number]
+
+    def residue_values(self) -> dict[str, np.ndarray]:
+        """What the model says of the residues, [N] float32 by column: "score", and what there is of the others.
+
+        "score_low" and "score_high" are the ends of the interval, then come "attribution" and the fusion values.
+        """
+        columns = {"score": self.score, "score_low": self.low, "score_high": self.high}
+        columns["attribution"] = self.attribution
+        return {**{name: column for name, column in columns.items() if column is not None}, **self.fusion_values}
 
     def columns(self) -> dict[str, np.ndarray]:
-        """The table as arrays of N, e.g. for `pandas.DataFrame`: the residues, "score", then the fusion values."""
-        return {**residue_columns(self.protein), "score": self.score, **self.fusion_values}
+        """The table as arrays of N, e.g. for `pandas.DataFrame`: the residues, then `residue_values`."""
+        return {**residue_columns(self.protein), **self.residue_values()}
 
     def rows(self) -> Iterator[ResidueScore]:
-        """The table without the fusion values, row by row."""
+        """The residues and their scores, row by row."""
         columns = {**residue_columns(self.protein), "score": self.score}
         for chain, number, code, *rest in zip(*(column.tolist() for column in columns.values()), strict=True):
             yield ResidueScore(chain, number, code.strip(" "), *rest)
@@ -98,6 +126,14 @@ class Prediction:
             writer.writerow(["file", *columns])
             writer.writerows(zip([source] * len(self), *(_cells(column) for column in columns.values()), strict=True))
 
+    def page(self) -> str:
+        """One HTML file that works offline: structure, sequence, slider, and a track for each of `residue_values`.
+
+        Raises:
+          StructureError: neither PDB nor mmCIF can hold the structure.
+        """
+        return pages.prediction_page(self)
+
     def picture(self, path: str | Path) -> None:
         """Writes a PNG of the scores along each chain."""
         pictures.plot_scores(self.columns(), path, title=f"{self.protein.source}: {self.score_name}")
@@ -111,18 +147,12 @@ class Prediction:
     def __str__(self) -> str:
         top = self.highest()
         chains = ", ".join(chain or "(blank)" for chain in self.protein.chain_ids)
+        values = ", ".join(f"{name} {self.value[name]:.3f}" for name in self.highest_values(3))
+        of_protein = f"{values} ({self.task}); " if values else ""
         return (
-            f"{self.protein.source}: {len(self)} residues in chains {chains}; {self._value_text()}"
-            f"{self.score_name}: mean {self.score.mean():.3f}, highest {top.score:.3f} at "
-            f"{top.chain}{top.residue_number}{top.insertion_code}"
+            f"{self.protein.source}: {len(self)} residues in chains {chains}; {of_protein}{self.score_name}: mean "
+            f"{self.score.mean():.3f}, highest {top.score:.3f} at {top.chain}{top.residue_number}{top.insertion_code}"
         )
-
-    def _value_text(self) -> str:
-        """The highest values of the protein; empty where the task is of residues."""
-        if not self.value:
-            return ""
-        highest = sorted(self.value.items(), key=lambda item: -item[1])[:3]
-        return ", ".join(f"{name} {value:.3f}" for name, value in highest) + f" ({self.task}); "
 
 
 def _cells(column: np.ndarray) -> list[str]:

@@ -7,7 +7,6 @@ them. A number that is not defined is None.
 from collections.abc import Callable
 
 import numpy as np
-from scipy import stats
 
 from bihf_jax.tasks import metrics
 from bihf_jax.tasks.labelled import Labelled
@@ -157,6 +156,8 @@ def _regression(labels: np.ndarray, scores: np.ndarray) -> dict[str, float | Non
         "r2": r2(labels, scores),
     }
     if not constant and not (scores == scores[0]).all():
+        from scipy import stats  # slow to import, and prediction does without
+
         values["pearson"] = float(stats.pearsonr(labels, scores).statistic)
         values["spearman"] = float(stats.spearmanr(labels, scores).statistic)
         values["kendall"] = float(stats.kendalltau(labels, scores).statistic)

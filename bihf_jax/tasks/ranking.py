@@ -13,7 +13,6 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from bihf_jax.tasks import metrics
 
@@ -196,6 +195,8 @@ def _why_constant(labels: np.ndarray, scores: np.ndarray) -> str | None:
 def _correlations(labels: np.ndarray, scores: np.ndarray) -> dict[str, float | None]:
     if _why_constant(labels, scores):
         return dict.fromkeys(CORRELATIONS)
+    from scipy import stats  # slow to import, and prediction does without
+
     return {
         "pearson": float(stats.pearsonr(labels, scores).statistic),
         "spearman": float(stats.spearmanr(labels, scores).statistic),
