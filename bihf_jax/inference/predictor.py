@@ -26,7 +26,7 @@ from bihf_jax.inference.residues import has_structure
 from bihf_jax.models.encoder import EncoderOutput
 from bihf_jax.protein import Protein
 from bihf_jax.training import step as step_lib
-from bihf_jax.training.restore import RestoredModel, restore_model
+from bihf_jax.training.restore import RestoredModel, load_model
 
 # A protein, the path or the text of its file, or a function that gives it, which is called when its turn comes.
 Structure = Protein | str | os.PathLike[str] | Callable[[], Protein]
@@ -92,22 +92,22 @@ class Predictor:
         rows: int | None = None,
         compilation_cache: bool = True,
     ) -> "Predictor":
-        """Reads a model from the folder of its run, the --workdir of `experiments.train`.
+        """Reads a model from the folder of its run, the --workdir of `experiments.train`, or of its export.
 
         Args:
-          path: of the folder.
+          path: of the folder; an export must be in a form that loads here (safetensors, orbax).
           which: checkpoint, "best" or "last".
           max_slots: of a protein (its residues, and two a chain); time and memory grow with it.
           rows: that a device takes at a time, each as long as the longest in training; None: 1 on a CPU, else 8.
           compilation_cache: keep compiled programs on disk (`compilation_cache.use_compilation_cache`).
 
         Raises:
-          ConfigError: no run there, or a config that this version cannot read.
+          ConfigError: no run or exported model there, or a config that this version cannot read.
           CheckpointError: no checkpoint, a part of it missing or damaged, or of another model or alphabet.
         """
         if compilation_cache:
             use_compilation_cache()
-        return cls(restore_model(path, which=which), max_slots=max_slots, rows=rows)
+        return cls(load_model(path, which=which), max_slots=max_slots, rows=rows)
 
     @property
     def fingerprint(self) -> str:
