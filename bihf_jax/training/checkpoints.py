@@ -139,7 +139,9 @@ class Checkpoints:
         step = self.last_step
         if step is None:
             return None
-        check_params(self._last.item_metadata(step)["state"].tree["params"], template.params, self._folder("last", step))
+        check_params(
+            self._last.item_metadata(step)["state"].tree["params"], template.params, self._folder("last", step)
+        )
         items = ocp.args.Composite(state=as_numpy(template), progress=ocp.args.JsonRestore())
         restored = self._last.restore(step, args=items)
         state, progress = restored["state"], Progress(**restored["progress"])

@@ -13,7 +13,6 @@ from importlib import metadata
 from pathlib import Path, PurePath
 from typing import Any
 
-import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict, unflatten_dict

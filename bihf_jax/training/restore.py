@@ -1,4 +1,4 @@
-"""A trained model from the folder of its run or its export: config and parameters, checked against each other and this code."""
+"""A trained model from the folder of its run or export: config and parameters, checked against each other and the code."""
 
 import contextlib
 from collections.abc import Mapping
