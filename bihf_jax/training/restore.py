@@ -1,4 +1,4 @@
-"""A trained model from the folder of its run or export: config and parameters, checked against each other and the code."""
+"""A trained model from the folder of its run or export, checked against its config and against this code."""
 
 import contextlib
 from collections.abc import Mapping
