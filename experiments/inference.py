@@ -29,7 +29,13 @@ def parser(command: str, description: str) -> argparse.ArgumentParser:
         description=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--checkpoint", type=Path, required=True, help="folder of a training run, its --workdir")
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        required=True,
+        action="append",
+        help="folder of a training run, its --workdir; given several times, runs of one task whose scores are averaged",
+    )
     parser.add_argument("--which", choices=("best", "last"), default="best", help="checkpoint of the run")
     parser.add_argument("--input", type=Path, required=True, help="structure file, folder of them, or .txt list")
     parser.add_argument("--chains", default="", help="author ids of the chains to read, joined by +; all if not given")
@@ -66,7 +72,7 @@ def load_predictor(args: argparse.Namespace) -> Predictor:
     predictor = bihf_jax.load(
         args.checkpoint, which=args.which, max_slots=args.max_slots, compilation_cache=args.compilation_cache
     )
-    _LOGGER.info("%s: task %s, checkpoint of step %d", args.checkpoint, predictor.task.name, predictor.step)
+    _LOGGER.info("%s: %s", ", ".join(map(str, args.checkpoint)), predictor.description)
     return predictor
 
 

@@ -20,6 +20,7 @@ from bihf_jax.export.card import model_card
 from bihf_jax.export.saved_model import write_saved_model
 from bihf_jax.export.stablehlo import PLATFORMS, write_stablehlo
 from bihf_jax.inference.predictor import Predictor
+from bihf_jax.inference.threshold import SCORES_FILE
 from bihf_jax.models.lora import merge_lora
 from bihf_jax.pretrained import ESM2, save_hugging_face
 from bihf_jax.protein import Protein
@@ -32,7 +33,6 @@ _LOGGER = logging.getLogger(__name__)
 
 FORMATS = (*FORMS, "stablehlo", "saved_model")
 TOLERANCE = 1e-5  # of scores; of features relative to the largest one
-SCORES_FILE = "scores.json"  # of `experiments.evaluate`
 ESM2_FOLDER = "esm2"
 _CHECK_SECONDS = 1800
 
@@ -92,7 +92,7 @@ def export_model(
     if not output.parent.is_dir():
         raise ExportError(f"{output.parent} is no folder; make it first, or give another --output")
     model = load_model(path, which=which)
-    predictor = Predictor(model)
+    predictor = Predictor([model])
     reference = _reference(predictor, structure)
     lengths = tuple(sorted(set(lengths or programs.default_lengths(model.config))))
     slots = reference.protein.num_residues + 2 * len(reference.protein.chain_ids)

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from bihf_jax.configuration import differences
+from bihf_jax.inference import pages
 from bihf_jax.inference.embedding_file import EmbeddingFile
 from bihf_jax.inference.inputs import InputError, Target
 from bihf_jax.inference.outputs import read_about, remove_results, result_paths, whole_file, write_prediction
 from bihf_jax.inference.predictor import Predictor
+from bihf_jax.inference.programs import Wanted
 from bihf_jax.tasks.predictions import escape_cell
 from bihf_jax.version import __version__
 
-SUMMARY_FILE = "summary.csv"
+SUMMARY_FILE, INDEX_FILE = "summary.csv", "index.html"
+NOTHING_MORE = Wanted()
 _SUMMARY_COLUMNS = (
     *("name", "file", "status", "residues", "without_structure", "chains"),
     *("mean_score", "highest_score", "highest_residue", "message"),
@@ -36,7 +39,8 @@ def predict_files(
     targets: Sequence[Target],
     output: Path,
     *,
-    fusion_values: bool = False,
+    wanted: Wanted = NOTHING_MORE,
+    html: bool = True,
     overwrite: bool = False,
 ) -> Iterator[Outcome]:
     """Predicts structures and writes the files of each (`outputs.write_prediction`) as soon as it is done.
@@ -45,7 +49,8 @@ def predict_files(
       predictor: the model.
       targets: of `inputs.find_targets`.
       output: folder for the files.
-      fusion_values: also write what fusion did at each residue.
+      wanted: what to write beside the scores.
+      html: also write a page of each.
       overwrite: do again what is finished.
 
     Returns:
@@ -55,13 +60,11 @@ def predict_files(
       InputError: before anything is done: a file would replace an input, or the folder holds predictions that were
         made in another way, and `overwrite` is not set.
     """
-    run = {**_made_by(predictor), "task": predictor.task.name, "fusion_values": fusion_values}
+    run = {**_made_by(predictor), "task": predictor.task.name, **wanted._asdict(), "html": html}
     _refuse_replacing(targets, output)
     finished = {} if overwrite else _finished(targets, output, run)
     waiting = [target for target in targets if target.name not in finished]
-    results = predictor.predict_many(
-        (target.read for target in waiting), fusion_values=fusion_values, on_error="return"
-    )
+    results = predictor.predict_many((target.read for target in waiting), **wanted._asdict(), on_error="return")
 
     def outcomes() -> Iterator[Outcome]:
         for target in targets:
@@ -72,7 +75,7 @@ def predict_files(
                 remove_results(output, target.name)  # of an earlier run
                 yield Outcome(target, "failed", _text(result))
             else:
-                yield _outcome(target, "written", write_prediction(result, output, target.name, run))
+                yield _outcome(target, "written", write_prediction(result, output, target.name, run, html=html))
 
     return outcomes()
 
@@ -125,10 +128,11 @@ def embed_files(
 
 def write_summary(outcomes: Iterable[Outcome], output: Path) -> Path:
     """Writes `OUTPUT/summary.csv`, a line for each structure in the order of their names; returns its path."""
+    output.mkdir(parents=True, exist_ok=True)
     with whole_file(output / SUMMARY_FILE) as path, open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_SUMMARY_COLUMNS)
-        for outcome in sorted(outcomes, key=lambda outcome: (outcome.target.name, str(outcome.target.path))):
+        for outcome in _by_name(outcomes):
             cells = _summary(outcome)
             writer.writerow([escape_cell(str(cells.get(column, ""))) for column in _SUMMARY_COLUMNS])
     return output / SUMMARY_FILE
@@ -145,8 +149,28 @@ def _summary(outcome: Outcome) -> dict[str, Any]:
     return cells
 
 
+def write_index(outcomes: Iterable[Outcome], output: Path, model: str) -> Path:
+    """Writes `OUTPUT/index.html`, the list of the pages and of what failed; returns its path.
+
+    Args:
+      outcomes: of `predict_files`.
+      output: folder of the results.
+      model: one line on what made the scores.
+    """
+    listed = [(outcome.target.name, outcome.about, outcome.message) for outcome in _by_name(outcomes) if outcome.about]
+    failed = [(str(outcome.target.path), outcome.message) for outcome in _by_name(outcomes) if not outcome.about]
+    with whole_file(output / INDEX_FILE) as path:
+        path.write_text(pages.index_page(output.resolve().name, listed, failed, model), encoding="utf-8")
+    return output / INDEX_FILE
+
+
+def _by_name(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    return sorted(outcomes, key=lambda outcome: (outcome.target.name, str(outcome.target.path)))
+
+
 def _made_by(predictor: Predictor) -> dict[str, Any]:
-    return {"model": predictor.fingerprint, "step": predictor.step, "bihf_jax": __version__}
+    steps = [member.step for member in predictor.members]
+    return {"model": predictor.fingerprint, "steps": steps, "bihf_jax": __version__}
 
 
 def _outcome(target: Target, status: str, about: Mapping[str, Any]) -> Outcome:

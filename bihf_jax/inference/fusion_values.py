@@ -1,11 +1,15 @@
 """What fusion did at each residue, in a few numbers a stage."""
 
+import dataclasses
+
 import jax
+import numpy as np
 
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.models.attention import attention_summary
 from bihf_jax.models.encoder import EncoderOutput
 from bihf_jax.models.fusion import SlotMasks
+from bihf_jax.page import Track
 
 
 def fusion_values(encoded: EncoderOutput, batch: ProteinBatch) -> dict[str, jax.Array]:
@@ -30,3 +34,36 @@ def fusion_values(encoded: EncoderOutput, batch: ProteinBatch) -> dict[str, jax.
             columns[f"{stage}_attention_entropy"] = summary.entropy
             columns[f"{stage}_attention_own"] = summary.own
     return dict(sorted(columns.items()))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Meaning:
+    """How a page shows a column, whose values begin at 0."""
+
+    text: str  # what it says, in one line
+    highest: float | None = None  # end of the colour scale; the largest value if None
+    shown: bool = True  # from the start
+
+
+_MEANINGS = {
+    "gate_sequence": _Meaning("weight of the sequence in what both sides receive; the rest is the structure's", 1),
+    "gate_structure": _Meaning("weight of the structure in what both sides receive", 1, shown=False),
+    "attention_entropy": _Meaning("how widely this residue attends, in nats; e to its power counts residues"),
+    "attention_own": _Meaning("attention of this residue to itself", shown=False),
+    "sequence_change": _Meaning("length of the update of the sequence side, relative to its features", shown=False),
+    "structure_change": _Meaning("length of the update of the structure side, relative to its features", shown=False),
+}
+
+
+def fusion_track(column: str, values: np.ndarray) -> Track:
+    """A column of `fusion_values` as a page shows it, with the line that explains it.
+
+    Args:
+      column: its name, such as "stage1_gate_sequence".
+      values: [N] float32.
+    """
+    stage, _, what = column.partition("_")
+    meaning = _MEANINGS[what]
+    high = max(float(values.max()), 1e-6) if meaning.highest is None else meaning.highest
+    text = f"exchange after stage {stage.removeprefix('stage')}: {meaning.text}"
+    return Track(column, values.tolist(), low=0, high=high, description=text, shown=meaning.shown)

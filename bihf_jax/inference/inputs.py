@@ -10,6 +10,7 @@ from bihf_jax.protein import Protein
 from bihf_jax.protein.parsing import split_ending
 
 _LIST_ENDING = ".txt"
+_RESERVED = ("index", "summary")  # files that are about all structures
 
 
 class InputError(ValueError):
@@ -95,7 +96,8 @@ def _target(path: Path, place: Path, chains: tuple[str, ...]) -> Target:
     if chains:
         parts[-1] += "_" + "+".join(chains)
     # Names go into scripts and archives: no letter of theirs may mean anything there.
-    return Target(path, "/".join(re.sub(r"[^A-Za-z0-9._+-]|^\.", "_", part) for part in parts), chains)
+    name = "/".join(re.sub(r"[^A-Za-z0-9._+-]|^\.", "_", part) for part in parts)
+    return Target(path, f"{name}_" if name.lower() in _RESERVED else name, chains)
 
 
 def _unique(found: Iterable[Target]) -> tuple[tuple[Target, ...], tuple[tuple[Target, str], ...]]:

@@ -13,7 +13,7 @@ from bihf_jax.inference.residues import has_structure
 from bihf_jax.protein import StructureError
 
 ABOUT_ENDING = ".json"  # of the file that is written last: where it is, the others are whole
-ENDINGS = (".csv", ".pdb", ".cif", ".cxc", ".pml", ABOUT_ENDING)
+ENDINGS = (".csv", ".pdb", ".cif", ".cxc", ".pml", ".html", ABOUT_ENDING)
 
 
 @contextlib.contextmanager
@@ -27,13 +27,16 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def write_prediction(prediction: Prediction, folder: Path, name: str, run: Mapping[str, Any]) -> dict[str, Any]:
+def write_prediction(
+    prediction: Prediction, folder: Path, name: str, run: Mapping[str, Any], *, html: bool = True
+) -> dict[str, Any]:
     """Writes the files of a prediction: no file is ever half there, and NAME.json comes last.
 
     * NAME.csv: the table, `Prediction.write_csv`.
     * NAME.pdb and NAME.cif: the structure as it was read, the score in the B-factor column; in full in mmCIF, with two
       decimals in PDB. A format that cannot hold the structure is left out, and NAME.json says why.
     * NAME.cxc and NAME.pml: scripts for ChimeraX and PyMOL that open the mmCIF file (else the PDB file) and colour it.
+    * NAME.html: the page, `Prediction.page`; left out with the reason where there is no structure file.
     * NAME.json: what was read and left out, the scores in brief, and `run`.
 
     Args:
@@ -41,6 +44,7 @@ def write_prediction(prediction: Prediction, folder: Path, name: str, run: Mappi
       folder: where; folders in `name` are made.
       name: of the files, from `inputs.find_targets`.
       run: how the prediction was made, values that JSON holds.
+      html: also write the page.
 
     Returns:
       What NAME.json holds.
@@ -65,6 +69,14 @@ def write_prediction(prediction: Prediction, folder: Path, name: str, run: Mappi
             continue
         with whole_file(_with_ending(base, ending)) as path:
             path.write_text(script(prediction, base.name + structure), encoding="utf-8")
+    if html:
+        try:
+            with whole_file(_with_ending(base, ".html")) as path:
+                path.write_text(prediction.page(), encoding="utf-8")
+        except ValueError as error:
+            not_written[".html"] = str(error)
+    if not html or ".html" in not_written:
+        _with_ending(base, ".html").unlink(missing_ok=True)  # of an earlier run
     about = {**_about(prediction), "not_written": not_written, "run": dict(run)}
     with whole_file(_with_ending(base, ABOUT_ENDING)) as path:
         path.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
@@ -110,7 +122,9 @@ def _about(prediction: Prediction) -> dict[str, Any]:
         "mean_score": float(prediction.score.mean()),
         "highest_score": highest.score,
         "highest_residue": [highest.chain, highest.residue_number, highest.insertion_code],
-        "fusion_values": list(prediction.fusion_values),
+        "threshold": prediction.threshold,  # chosen on the validation split
+        "interval": prediction.interval,  # of score_low and score_high
+        "values": list(prediction.values()),
         "report": report,  # of reading the file: what is not as usual
     }
 

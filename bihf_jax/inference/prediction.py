@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bihf_jax.inference import pictures
+from bihf_jax.inference import pages, pictures
 from bihf_jax.inference.residues import residue_columns
 from bihf_jax.protein import Protein
 from bihf_jax.tasks.predictions import escape_cell
@@ -33,18 +33,26 @@ class Prediction:
     In a notebook it shows itself as a picture of the scores along each chain.
 
     Raises:
-      ValueError: an array is not [N] float32, or a score is not finite.
+      ValueError: an array is not [N] float32, a score is not finite, or an interval has one end.
     """
 
     protein: Protein  # what was scored, as read
     task: str
     label_names: tuple[str, ...]  # of the task
     score: np.ndarray  # [N] float32; for classes the probability of the last label
+    low: np.ndarray | None = None  # [N] float32 ends of the interval around the score, where there is one
+    high: np.ndarray | None = None
+    interval: str = ""  # what the interval is, see `interval.describe`
+    attribution: np.ndarray | None = None  # [N] float32, `attribution.gradient_times_embedding`
     fusion_values: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)  # column -> [N] float32
+    threshold: float | None = None  # of the score, chosen on the validation split
+    model: str = ""  # one line on what made the scores
 
     def __post_init__(self) -> None:
         shape = (self.protein.num_residues,)
-        for name, values in {"score": self.score, **self.fusion_values}.items():
+        if (self.low is None) != (self.high is None):
+            raise ValueError(f"{self.protein.source}: an interval has two ends; give low and high, or none of them")
+        for name, values in self.values().items():
             if values.shape != shape or values.dtype != np.float32:
                 raise ValueError(
                     f"{self.protein.source}: {name} must be float32 {shape}, got {values.dtype} {values.shape}"
@@ -68,12 +76,21 @@ class Prediction:
         """Scores of the lowest and the highest colour: 0 and the highest score of the structure."""
         return 0.0, max(float(self.score.max()), 1e-6)
 
+    def values(self) -> dict[str, np.ndarray]:
+        """What the model says of the residues, [N] float32 by column: "score", and what there is of the others.
+
+        "score_low" and "score_high" are the ends of the interval, then come "attribution" and the fusion values.
+        """
+        columns = {"score": self.score, "score_low": self.low, "score_high": self.high}
+        columns["attribution"] = self.attribution
+        return {**{name: column for name, column in columns.items() if column is not None}, **self.fusion_values}
+
     def columns(self) -> dict[str, np.ndarray]:
-        """The table as arrays of N, e.g. for `pandas.DataFrame`: the residues, "score", then the fusion values."""
-        return {**residue_columns(self.protein), "score": self.score, **self.fusion_values}
+        """The table as arrays of N, e.g. for `pandas.DataFrame`: the residues, then `values`."""
+        return {**residue_columns(self.protein), **self.values()}
 
     def rows(self) -> Iterator[ResidueScore]:
-        """The table without the fusion values, row by row."""
+        """The residues and their scores, row by row."""
         columns = {**residue_columns(self.protein), "score": self.score}
         for chain, number, code, *rest in zip(*(column.tolist() for column in columns.values()), strict=True):
             yield ResidueScore(chain, number, code.strip(" "), *rest)
@@ -91,6 +108,14 @@ class Prediction:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["file", *columns])
             writer.writerows(zip([source] * len(self), *(_cells(column) for column in columns.values()), strict=True))
+
+    def page(self) -> str:
+        """One HTML file that works offline: structure, sequence, slider, and a track for each of `values`.
+
+        Raises:
+          StructureError: neither PDB nor mmCIF can hold the structure.
+        """
+        return pages.prediction_page(self)
 
     def picture(self, path: str | Path) -> None:
         """Writes a PNG of the scores along each chain."""

@@ -1,45 +1,52 @@
-"""`Predictor`: a trained model that takes structures."""
+"""`Predictor`: a trained model, or several, that take structures."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from bihf_jax.configuration import ConfigError
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.data.example import Example
 from bihf_jax.data.featurise import make_example, residue_slots
-from bihf_jax.data.grid import example_batch, make_grid, split_over_devices, values_by_record
+from bihf_jax.data.grid import make_grid, split_over_devices, values_by_record
 from bihf_jax.data.plan import GridShape, plan_once
+from bihf_jax.inference import interval
 from bihf_jax.inference.compilation_cache import use_compilation_cache
-from bihf_jax.inference.embedding import Embedding, MissingFeaturesError, choose_features
-from bihf_jax.inference.fusion_values import fusion_values as fusion_columns
+from bihf_jax.inference.embedding import Embedding, MissingFeaturesError
 from bihf_jax.inference.prediction import Prediction
+from bihf_jax.inference.programs import Programs, Wanted
 from bihf_jax.inference.residues import has_structure
-from bihf_jax.models.encoder import EncoderOutput
+from bihf_jax.inference.threshold import validation_threshold
 from bihf_jax.protein import Protein
 from bihf_jax.training import step as step_lib
+from bihf_jax.training.config import ExperimentConfig
 from bihf_jax.training.restore import RestoredModel, load_model
 
 # A protein, the path or the text of its file, or a function that gives it, which is called when its turn comes.
 Structure = Protein | str | os.PathLike[str] | Callable[[], Protein]
-# What a program gives for each slot, by name: (logits [R, L, outputs], features, batch) -> arrays [R, L, *].
-Outputs = Callable[[jax.Array, EncoderOutput, ProteinBatch], dict[str, jax.Array]]
 OnError = Literal["raise", "return"]
 T = TypeVar("T")
+# What a model computes of a batch: arrays [R, L, *] by name.
+Run = Callable[[ProteinBatch], dict[str, jax.Array]]
+# The same of the slots of one protein [slots, *], an entry for each model.
+Values = list[dict[str, np.ndarray]]
+# The batches of a window, and for each what its models will have computed, or what went wrong.
+UnderWay = list[tuple[ProteinBatch, list[dict[str, jax.Array]] | Exception]]
 
 MAX_SLOTS = 16_384  # of a protein, unless `Predictor` is told otherwise
 _ROWS_ON_ACCELERATORS = 8  # a CPU is busy with one row
 _SHORTER_ROWS = 3  # lengths for a few proteins: the longest row of training, its half and its quarter
 _WINDOW_ROWS = 32  # planned together at least: proteins of many lengths fill the rows well, and no memory runs out
 _WINDOW_STEPS = 8
+_FEWEST_SLOTS = 4  # of a row
 
 
 class ProteinTooLongError(ValueError):
@@ -54,38 +61,65 @@ class _Ready:
     example: Example
 
 
+@dataclasses.dataclass
+class Member:
+    """One trained model of a predictor."""
+
+    config: ExperimentConfig  # of its run
+    step: int  # of its checkpoint
+    about: Mapping[str, Any]  # what the checkpoint says of itself: version, alphabet, config, best score
+    threshold: float | None  # chosen on the run's validation split, where it was evaluated
+    params: Any  # a copy on each local device
+    programs: Programs
+
+    @property
+    def fingerprint(self) -> str:
+        """Short digest of the run's config, the step and its validation score: other for another model."""
+        named = {name: self.about.get(name) for name in ("config", "best_score")}
+        return _digest([named, self.step])
+
+    @property
+    def description(self) -> str:
+        """For people: "local fusion, step 700"."""
+        return f"{self.config.encoder.fusion.kind} fusion, step {self.step}"
+
+
 class Predictor:
-    """A trained model that takes structures and gives predictions and embeddings, the same in any company.
+    """Trained models that take structures and give predictions and embeddings, the same in any company.
+
+    One model as a rule; the scores of several of one task are averaged (an ensemble).
 
     Proteins are packed into rows of a few lengths, so that a folder of any lengths compiles few programs: one for rows
     as long as in training, one for each doubling of that which a longer protein needs, and shorter ones for what fits
     into a single shorter row. All local devices share the rows.
 
     Attributes:
-      config: of the run.
-      step: of the checkpoint.
-      about: what the checkpoint says of itself: version, alphabet, config, best score.
+      members: the models. The first one's config says the lengths of the rows.
       task: what the scores are of.
     """
 
-    def __init__(self, restored: RestoredModel, *, max_slots: int = MAX_SLOTS, rows: int | None = None):
+    def __init__(
+        self,
+        restored: Sequence[RestoredModel],
+        thresholds: Sequence[float | None] = (),
+        *,
+        max_slots: int = MAX_SLOTS,
+        rows: int | None = None,
+    ):
         """Puts the parameters on the local devices; see `load`."""
         for name, value in (("max_slots", max_slots), ("rows", rows)):
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}; it must be at least 1")
-        self.config, self.step, self.about = restored.config, restored.step, restored.about
-        self.task = self.config.make_task()
+        self.members = _members(restored, thresholds or [None] * len(restored))
+        self.task = self.members[0].programs.task
         self.max_slots = max_slots
         self._devices = jax.local_device_count()
         self._rows = rows or (1 if jax.default_backend() == "cpu" else _ROWS_ON_ACCELERATORS)
-        self._model = self.config.make_model()
-        self._params = step_lib.replicate(restored.params)
-        self._programs: dict[tuple, step_lib.CompiledStep] = {}
 
     @classmethod
     def load(
         cls,
-        path: str | Path,
+        path: str | Path | Sequence[str | Path],
         *,
         which: str = "best",
         max_slots: int = MAX_SLOTS,
@@ -95,72 +129,130 @@ class Predictor:
         """Reads a model from the folder of its run, the --workdir of `experiments.train`, or of its export.
 
         Args:
-          path: of the folder; an export must be in a form that loads here (safetensors, orbax).
+          path: of the folder; an export must be in a form that loads here (safetensors, orbax). Or of several models of
+            one task, whose scores are averaged.
           which: checkpoint, "best" or "last".
           max_slots: of a protein (its residues, and two a chain); time and memory grow with it.
           rows: that a device takes at a time, each as long as the longest in training; None: 1 on a CPU, else 8.
           compilation_cache: keep compiled programs on disk (`compilation_cache.use_compilation_cache`).
 
         Raises:
-          ConfigError: no run or exported model there, or a config that this version cannot read.
+          ConfigError: no run or exported model there, a config that this version cannot read, or models of several
+            tasks.
           CheckpointError: no checkpoint, a part of it missing or damaged, or of another model or alphabet.
         """
         if compilation_cache:
             use_compilation_cache()
-        return cls(load_model(path, which=which), max_slots=max_slots, rows=rows)
+        paths = [path] if isinstance(path, str | os.PathLike) else list(path)
+        restored = [load_model(each, which=which) for each in paths]
+        thresholds = [validation_threshold(each, found.step) for each, found in zip(paths, restored, strict=True)]
+        return cls(restored, thresholds, max_slots=max_slots, rows=rows)
 
     @property
     def fingerprint(self) -> str:
-        """Short digest of the run's config, the step and its validation score: other for another model."""
-        named = {name: self.about.get(name) for name in ("config", "best_score")}
-        return hashlib.sha256(json.dumps([named, self.step], sort_keys=True).encode()).hexdigest()[:12]
+        """Short digest of the models: other for another model, or another set of them."""
+        digests = [member.fingerprint for member in self.members]
+        return digests[0] if len(digests) == 1 else _digest(digests)
+
+    @property
+    def description(self) -> str:
+        """One line for people: "ppbs, local fusion, step 700"."""
+        parts = [member.description for member in self.members]
+        models = parts[0] if len(parts) == 1 else f"mean of {len(parts)} models: {'; '.join(parts)}"
+        return f"{self.task.name}, {models}"
+
+    @property
+    def threshold(self) -> float | None:
+        """The threshold chosen on the validation split, of several models the mean; None where one has none."""
+        thresholds = [member.threshold for member in self.members]
+        return None if None in thresholds else float(np.mean(thresholds))
 
     @property
     def compiles(self) -> int:
         """Programs compiled so far."""
-        return sum(program.compiles for program in self._programs.values())
+        return sum(programs.compiles for programs in {id(m.programs): m.programs for m in self.members}.values())
 
-    def predict(self, structure: Structure, *, fusion_values: bool = False) -> Prediction:
+    def predict(
+        self,
+        structure: Structure,
+        *,
+        fusion_values: bool = False,
+        attribution: bool = False,
+        dropout_samples: int = 0,
+    ) -> Prediction:
         """Scores one structure.
 
         Args:
           structure: a `Protein`, the path of a file, or the text of one. All its chains are one protein to the model.
           fusion_values: also what fusion did at each residue (`fusion_values.fusion_values`).
+          attribution: also how much each residue mattered (`attribution.gradient_times_embedding`).
+          dropout_samples: draw what is random in training so many times; the score is the mean of the draws and has an
+            interval (`interval.summarise`). 0: no draws.
+
+        Several models have an interval over their scores too; what fusion did, and which residues mattered, are means
+        over them.
 
         Raises:
           StructureError: a file that cannot be read.
           ProteinTooLongError: more slots than `max_slots`.
-          MissingFeaturesError: fusion values of a model whose sides exchange nothing.
+          MissingFeaturesError: the model has nothing of the kind that is asked for.
+          ConfigError: a number of samples that gives no interval.
         """
-        return next(self.predict_many([structure], fusion_values=fusion_values))
+        wanted = Wanted(fusion_values, attribution, dropout_samples)
+        return next(self.predict_many([structure], **wanted._asdict()))
 
     def predict_many(
-        self, structures: Iterable[Structure], *, fusion_values: bool = False, on_error: OnError = "raise"
+        self,
+        structures: Iterable[Structure],
+        *,
+        fusion_values: bool = False,
+        attribution: bool = False,
+        dropout_samples: int = 0,
+        on_error: OnError = "raise",
     ) -> Iterator[Prediction | Exception]:
         """Scores structures, packed together; reads ahead.
 
         Args:
           structures: of any number; also functions that return a `Protein`.
           fusion_values: as in `predict`.
+          attribution: as in `predict`.
+          dropout_samples: as in `predict`.
           on_error: "raise", or "return" to give the exception in place of the prediction and go on.
 
-        Yields:
+        Returns:
           One result for each structure, in their order.
         """
-        if fusion_values and not any(part == "exchange" for part, _ in self.config.encoder.schedule):
-            fusion = self.config.encoder.fusion
-            raise MissingFeaturesError(
-                f"no fusion values: the sides of this model exchange nothing (fusion {fusion.kind!r})"
-            )
-        program = self._program("scores", fusion_values, outputs=self._score_outputs(fusion_values))
+        if fusion_values and len({_exchanges(member) for member in self.members}) > 1:
+            found = "; ".join(member.description for member in self.members)
+            raise MissingFeaturesError(f"no fusion values: the models exchange in different ways ({found})")
+        wanted = Wanted(fusion_values, attribution, dropout_samples)
+        runs = [functools.partial(member.programs.scores(wanted), member.params) for member in self.members]
 
-        def finish(ready: _Ready, values: dict[str, np.ndarray]) -> Prediction:
+        def finish(ready: _Ready, values: Values) -> Prediction:
             slots = residue_slots(ready.protein)
-            of_residues = {name: value[slots] for name, value in values.items()}
-            score = of_residues.pop("score")
-            return Prediction(ready.protein, self.task.name, self.task.label_names, score, of_residues)
+            samples = np.concatenate([of_model["score"] for of_model in values], axis=-1)[slots]  # [N, S]
+            score, low, high = interval.summarise(samples)
+            columns = {
+                name: np.mean([of_model[name][slots] for of_model in values], axis=0, dtype=np.float64)
+                for name in values[0]
+                if name != "score"
+            }
+            columns = {name: column.astype(np.float32) for name, column in columns.items()}
+            return Prediction(
+                ready.protein,
+                self.task.name,
+                self.task.label_names,
+                score,
+                low=low,
+                high=high,
+                interval=interval.describe(len(values), dropout_samples),
+                attribution=columns.pop("attribution", None),
+                fusion_values=columns,
+                threshold=self.threshold,
+                model=self.description,
+            )
 
-        return self._results(structures, program, finish, on_error)
+        return self._results(structures, runs, finish, on_error, one_a_row=dropout_samples > 0)
 
     def embed(self, structure: Structure, *, of: str = "fused", stage: int | None = None) -> Embedding:
         """The features of one structure's residues.
@@ -171,7 +263,7 @@ class Predictor:
           stage: a stage, from 1; None: what the encoder returns. See `embedding.choose_features`.
 
         Raises:
-          MissingFeaturesError: the model has no such features; and as `predict`.
+          MissingFeaturesError: the model has no such features, or there are several models; and as `predict`.
         """
         return next(self.embed_many([structure], of=of, stage=stage))
 
@@ -185,47 +277,24 @@ class Predictor:
     ) -> Iterator[Embedding | Exception]:
         """The features of structures, packed together; in their order, see `predict_many` and `embed`."""
         self.check_features(of, stage)
+        (member,) = self.members
 
-        def outputs(logits: jax.Array, encoded: EncoderOutput, batch: ProteinBatch) -> dict[str, jax.Array]:
-            return {"features": choose_features(encoded, of, stage).astype(jnp.float32)}
-
-        def finish(ready: _Ready, values: dict[str, np.ndarray]) -> Embedding:
-            features = values["features"][residue_slots(ready.protein)]
+        def finish(ready: _Ready, values: Values) -> Embedding:
+            features = values[0]["features"][residue_slots(ready.protein)]
             mask = has_structure(ready.protein) if of == "structure" else np.ones(len(features), bool)
             return Embedding(ready.protein, of, stage, np.where(mask[:, None], features, 0), mask)
 
-        return self._results(structures, self._program("features", of, stage, outputs=outputs), finish, on_error)
+        run = functools.partial(member.programs.features(of, stage), member.params)
+        return self._results(structures, [run], finish, on_error)
 
     def check_features(self, of: str, stage: int | None) -> None:
         """Raises MissingFeaturesError where the model has no such features, see `embed`; lists those that it has."""
-        if ("features", of, stage) in self._programs:
-            return
-        params = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self._params)
-        batch = example_batch(self.config.data.grid_shape())
-        choose_features(jax.eval_shape(self._apply, params, batch)[1], of, stage)
-
-    # -----------------------------------------------------------------------------------------------------------------
-    # Programs
-    # -----------------------------------------------------------------------------------------------------------------
-
-    def _score_outputs(self, fusion_values: bool) -> Outputs:
-        def outputs(logits: jax.Array, encoded: EncoderOutput, batch: ProteinBatch) -> dict[str, jax.Array]:
-            return {"score": self.task.scores(logits), **(fusion_columns(encoded, batch) if fusion_values else {})}
-
-        return outputs
-
-    def _program(self, *key: Any, outputs: Outputs) -> step_lib.CompiledStep:
-        """The program (params, batch) -> outputs; made once for a key, compiled once for a shape of the grid."""
-        if key not in self._programs:
-
-            def step(params: Any, batch: ProteinBatch) -> dict[str, jax.Array]:
-                return outputs(*self._apply(params, batch), batch)
-
-            self._programs[key] = step_lib.CompiledStep(step)
-        return self._programs[key]
-
-    def _apply(self, params: Any, batch: ProteinBatch) -> tuple[jax.Array, EncoderOutput]:
-        return self._model.apply({"params": params}, batch, None, method="logits_and_features")
+        if len(self.members) > 1:
+            raise MissingFeaturesError(
+                f"no features: those of {len(self.members)} models have no axes in common; load one of them"
+            )
+        (member,) = self.members
+        member.programs.check_features(member.params, of, stage)
 
     # -----------------------------------------------------------------------------------------------------------------
     # Structures -> batches -> results
@@ -234,17 +303,19 @@ class Predictor:
     def _results(
         self,
         structures: Iterable[Structure],
-        program: step_lib.CompiledStep,
-        finish: Callable[[_Ready, dict[str, np.ndarray]], T],
+        runs: Sequence[Run],
+        finish: Callable[[_Ready, Values], T],
         on_error: OnError,
+        *,
+        one_a_row: bool = False,
     ) -> Iterator[T | Exception]:
-        """What `finish` makes of each structure and the program's values of its slots, in order."""
+        """What `finish` makes of each structure and of what every run gives at its slots, in order."""
         if on_error not in ("raise", "return"):
             raise ValueError(f"on_error is {on_error!r}; allowed: raise, return")
-        before: tuple[list, list] | None = None
+        before: tuple[list[_Ready | Exception], UnderWay] | None = None
         for window in self._windows(structures, on_error):
             # The devices work on this window while the results of the one before are taken and the next one is read.
-            under_way = window, self._start(window, program)
+            under_way = window, self._start(window, runs, one_a_row)
             if before is not None:
                 yield from _finished(*before, finish, on_error)
             before = under_way
@@ -281,40 +352,76 @@ class Predictor:
             )
         return _Ready(protein, make_example(protein, id=protein.source, group=protein.source))
 
-    def _start(
-        self, window: list[_Ready | Exception], program: step_lib.CompiledStep
-    ) -> list[tuple[ProteinBatch, dict[str, jax.Array] | Exception]]:
+    def _start(self, window: list[_Ready | Exception], runs: Sequence[Run], one_a_row: bool) -> UnderWay:
         """Batches that hold what is ready, by its number in the window, and what the devices will make of them."""
         examples = {number: ready.example for number, ready in enumerate(window) if isinstance(ready, _Ready)}
         if not examples:
             return []
         numbers = list(examples)
         slots = [example.num_slots for example in examples.values()]
-        shape = self._grid_shape(slots)
-        under_way = []
+        shape = self._grid_shape(slots, one_a_row=one_a_row)
+        under_way: UnderWay = []
         for plan in plan_once(slots, shape, self._devices):
             rows = [[(numbers[index], examples[numbers[index]]) for index in row] for row in plan.rows]
             grid = make_grid(rows, length=plan.length, neighbours=shape.neighbours, graphs=shape.graphs_per_row)
             batch = split_over_devices(grid, self._devices)
             try:
-                under_way.append((batch, program(self._params, batch)))
+                under_way.append((batch, [run(batch) for run in runs]))
             except jax.errors.JaxRuntimeError as error:  # out of memory
                 under_way.append((batch, error))
         return under_way
 
-    def _grid_shape(self, slots: list[int] | None = None) -> GridShape:
+    def _grid_shape(self, slots: list[int] | None = None, *, one_a_row: bool = False) -> GridShape:
         """The grid for proteins of these slots; in general where they are not known.
 
         Rows are as long as the longest in training (longer ones are added by the plan). Where all proteins fit into a
-        single shorter row, that is all there is.
+        single shorter row, that is all there is; where each is to have a row of its own, shorter ones are there too.
         """
-        trained = self.config.data.grid_shape()
-        length, rows = trained.max_length, self._rows
-        if slots is not None and len(slots) <= trained.graphs_per_row:
-            shorter = [length >> power for power in range(_SHORTER_ROWS)]
-            if fitting := [row for row in shorter if row >= max(sum(slots), 4)]:
-                length, rows = min(fitting), 1
-        return dataclasses.replace(trained, rows={length: rows * self._devices})
+        shapes = [member.config.data.grid_shape() for member in self.members]
+        trained = dataclasses.replace(shapes[0], neighbours=max(shape.neighbours for shape in shapes))
+        length, rows = trained.max_length, self._rows * self._devices
+        shorter = [row for row in (length >> power for power in range(_SHORTER_ROWS)) if row >= _FEWEST_SLOTS]
+        if one_a_row:
+            return dataclasses.replace(trained, rows=dict.fromkeys(shorter, rows), graphs_per_row=1)
+        fits = slots is not None and len(slots) <= trained.graphs_per_row
+        if fits and (fitting := [row for row in shorter if row >= sum(slots)]):
+            length, rows = min(fitting), self._devices
+        return dataclasses.replace(trained, rows={length: rows})
+
+
+def _members(restored: Sequence[RestoredModel], thresholds: Sequence[float | None]) -> tuple[Member, ...]:
+    """The models; those of one architecture share their programs.
+
+    Raises:
+      ConfigError: no model, or models of several tasks.
+    """
+    members: list[Member] = []
+    for config, step, params, about in restored:
+        same = (member.programs for member in members if _architecture(member.config) == _architecture(config))
+        programs = next(same, None) or Programs(config)
+        threshold = thresholds[len(members)]
+        members.append(Member(config, step, about, threshold, step_lib.replicate(params), programs))
+    if not members:
+        raise ConfigError("no checkpoint is given; name at least one")
+    tasks = {(member.programs.task.name, member.programs.task.label_names) for member in members}
+    if len(tasks) > 1:
+        names = ", ".join(member.programs.task.name for member in members)
+        raise ConfigError(f"the checkpoints are of several tasks, in their order: {names}; give those of one task")
+    return tuple(members)
+
+
+def _architecture(config: ExperimentConfig) -> tuple[Any, ...]:
+    return config.task, config.encoder, config.head
+
+
+def _exchanges(member: Member) -> tuple[Any, ...]:
+    """What decides which fusion values a model has."""
+    encoder = member.config.encoder
+    return encoder.fusion.kind, encoder.schedule
+
+
+def _digest(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _as_protein(structure: Structure) -> Protein:
@@ -331,12 +438,12 @@ def _as_protein(structure: Structure) -> Protein:
 
 def _finished(
     window: list[_Ready | Exception],
-    under_way: list[tuple[ProteinBatch, dict[str, jax.Array] | Exception]],
-    finish: Callable[[_Ready, dict[str, np.ndarray]], T],
+    under_way: UnderWay,
+    finish: Callable[[_Ready, Values], T],
     on_error: OnError,
 ) -> Iterator[T | Exception]:
     """The results of a window, in order."""
-    found: dict[int, dict[str, np.ndarray] | Exception] = {}
+    found: dict[int, Values | Exception] = {}
     for batch, outputs in under_way:
         found |= _by_number(batch, outputs)
     for number, ready in enumerate(window):
@@ -354,19 +461,18 @@ def _finished(
         yield result
 
 
-def _by_number(
-    batch: ProteinBatch, outputs: dict[str, jax.Array] | Exception
-) -> dict[int, dict[str, np.ndarray] | Exception]:
-    """Number in the window -> the values of its slots [slots, *], or what went wrong in its batch."""
+def _by_number(batch: ProteinBatch, outputs: list[dict[str, jax.Array]] | Exception) -> dict[int, Values | Exception]:
+    """Number in the window -> the values of its slots, or what went wrong in its batch."""
     numbers = [int(number) for number in batch.record.ravel() if number >= 0]
     if isinstance(outputs, Exception):
         return dict.fromkeys(numbers, outputs)
     try:
-        fetched = {name: np.asarray(values) for name, values in outputs.items()}
+        fetched = [{name: np.asarray(values) for name, values in of_model.items()} for of_model in outputs]
     except jax.errors.JaxRuntimeError as error:  # what went wrong on the devices shows here
         return dict.fromkeys(numbers, error)
-    found: dict[int, dict[str, np.ndarray]] = {number: {} for number in numbers}
-    for name, values in fetched.items():
-        for number, of_slots in values_by_record(values, batch):
-            found[number][name] = of_slots
+    found: dict[int, Values] = {number: [{} for _ in fetched] for number in numbers}
+    for model, of_model in enumerate(fetched):
+        for name, values in of_model.items():
+            for number, of_slots in values_by_record(values, batch):
+                found[number][model][name] = of_slots
     return found

@@ -39,7 +39,8 @@ class Track:
     low: float | None = None  # ends of the colour scale; the smallest and the largest value if None
     high: float | None = None
     categories: Sequence[str] = ()  # their names, if values are their indices; the first is the absence of a label
-    description: str = ""  # what low and high mean, such as "0: sequence, 1: structure"
+    description: str = ""  # what its values are, in one line, such as "0: sequence, 1: structure"
+    shown: bool = True  # from the start, as a line under the residues; else where the reader asks for it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +182,7 @@ def _layers_of(page: StructurePage) -> list[dict[str, Any]]:
 def _layer_of(track: Track) -> dict[str, Any]:
     values = [_number(value, f"track {track.name!r}") for value in track.values]
     layer = {"name": track.name, "description": track.description, "values": values}
-    layer |= {"isScore": False, "strip": True}  # strip: drawn as a line under the residues
+    layer |= {"isScore": False, "strip": True, "shown": track.shown}  # strip: a line under the residues
     if not track.categories:
         low, high = _range_of(track, values)
         return layer | {"low": low, "high": high}

@@ -18,15 +18,18 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-from Bio.Align import PairwiseAligner, substitution_matrices
 from scipy.optimize import linear_sum_assignment
 
 from bihf_jax.protein import residue_constants
 from bihf_jax.protein.parsing import MAX_ALIGNMENT, StructureError
 from bihf_jax.protein.protein import Protein
 from bihf_jax.protein.superposition import rmsd
+
+if TYPE_CHECKING:
+    from Bio.Align import PairwiseAligner
 
 MIN_SAME = 0.9
 MIN_NUMBERED = 0.5
@@ -281,7 +284,12 @@ def _align(
 
 
 @functools.cache
-def _aligner() -> PairwiseAligner:
+def _aligner() -> "PairwiseAligner":
+    from Bio.Align import (
+        PairwiseAligner,
+        substitution_matrices,
+    )  # slow to import, and seldom needed
+
     return PairwiseAligner(
         mode="global",
         substitution_matrix=substitution_matrices.load("BLOSUM62"),

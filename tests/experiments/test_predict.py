@@ -29,9 +29,9 @@ def test_predict(run, structures, tmp_path, capsys):
     command = [f"--checkpoint={run}", f"--input={structures}", f"--output={tmp_path / 'out'}", "--fusion_values"]
     assert predict.main(command) == 2
     printed = capsys.readouterr().out
-    assert f"3 done, 1 failed: {tmp_path / 'out' / 'summary.csv'}" in printed
+    assert f"3 done, 1 failed: {tmp_path / 'out' / 'index.html'}" in printed
     assert f"failed: {structures / 'broken.pdb'}: broken.pdb: no PDB content" in printed
-    assert len(list((tmp_path / "out").iterdir())) == 3 * 6 + 1
+    assert len(list((tmp_path / "out").iterdir())) == 3 * 7 + 2
     assert predict.main(command) == 2
     assert "3 kept from before, 1 failed" in capsys.readouterr().out
     (structures / "broken.pdb").unlink()

@@ -12,10 +12,10 @@ class StubPredictor:
     """Scores residues by their type; embeds them as one-hot vectors of it. Counts the structures that it was given."""
 
     def __init__(self, fingerprint: str = "stub"):
-        self.fingerprint, self.step, self.task = fingerprint, 7, SimpleNamespace(name="ppbs")
+        self.fingerprint, self.task, self.members = fingerprint, SimpleNamespace(name="ppbs"), [SimpleNamespace(step=7)]
         self.given = 0
 
-    def predict_many(self, structures, *, fusion_values=False, on_error="raise"):
+    def predict_many(self, structures, *, fusion_values=False, attribution=False, dropout_samples=0, on_error="raise"):
         return self._map(structures, lambda protein: self._prediction(protein, fusion_values))
 
     def embed_many(self, structures, *, of="fused", stage=None, on_error="raise"):
@@ -39,7 +39,7 @@ class StubPredictor:
     def _prediction(self, protein, fusion_values):
         score = ((protein.residue_type + 1) / 22).astype(np.float32)
         values = {"stage1_gate_sequence": score} if fusion_values else {}
-        return Prediction(protein, "ppbs", ("no binding site", "binding site"), score, values)
+        return Prediction(protein, "ppbs", ("no binding site", "binding site"), score, fusion_values=values)
 
     def _embedding(self, protein, of, stage):
         features = np.eye(21, dtype=np.float32)[protein.residue_type]

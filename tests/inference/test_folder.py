@@ -10,11 +10,13 @@ import pytest
 
 from bihf_jax.inference.embedding import MissingFeaturesError
 from bihf_jax.inference.embedding_file import EmbeddingFileError, read_embeddings
-from bihf_jax.inference.folder import embed_files, predict_files, write_summary
+from bihf_jax.inference.folder import embed_files, predict_files, write_index, write_summary
 from bihf_jax.inference.inputs import InputError, find_targets
+from bihf_jax.inference.programs import Wanted
 from bihf_jax.protein import Protein
 from tests.inference.structures import made
 from tests.inference.stub import StubPredictor
+from tests.page.made import Document
 
 
 @pytest.fixture
@@ -39,6 +41,7 @@ def statuses(outcomes):
     return {outcome.target.name: outcome.status for outcome in outcomes}
 
 
+FUSION_VALUES = Wanted(fusion_values=True)
 ALL = {"odd": "written", "made": "written", "sub/made": "written", "empty": "failed", "damaged": "failed"}
 
 
@@ -51,7 +54,7 @@ def test_bad_files_are_told_and_stop_nothing(predictor, structures, tmp_path):
     assert "empty.pdb: the file is empty" in messages["empty"]
     assert "damaged.cif" in messages["damaged"]
     written = {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()}
-    endings = (".csv", ".pdb", ".cif", ".cxc", ".pml", ".json")
+    endings = (".csv", ".pdb", ".cif", ".cxc", ".pml", ".html", ".json")
     assert written == {f"{name}{ending}" for name in ("odd", "made", "sub/made") for ending in endings}
     with open(write_summary(outcomes, output), newline="") as file:
         rows = {row["name"]: row for row in csv.DictReader(file)}
@@ -93,9 +96,9 @@ def test_results_of_another_model_or_setting_are_not_mixed(predictor, structures
     ):
         predict_files(StubPredictor("other"), targets, output)
     with pytest.raises(InputError, match="fusion_values was False, is True"):
-        predict_files(predictor, targets, output, fusion_values=True)
+        predict_files(predictor, targets, output, wanted=FUSION_VALUES)
     (structures / "made.cif").write_text("data_broken since")
-    outcomes = list(predict_files(predictor, targets, output, fusion_values=True, overwrite=True))
+    outcomes = list(predict_files(predictor, targets, output, wanted=FUSION_VALUES, overwrite=True))
     assert statuses(outcomes) == {**ALL, "made": "failed"}
     assert not list(output.glob("made.*"))
     assert "stage1_gate_sequence" in (output / "odd.csv").read_text().splitlines()[0]
@@ -115,6 +118,41 @@ def test_what_could_not_be_written_is_told(predictor, odd, tmp_path):
     (outcome,) = predict_files(predictor, find_targets(tmp_path / "odd.cif").targets, tmp_path / "out")
     assert outcome.status == "written"
     assert outcome.message.startswith("no .pdb: ")
+
+
+def test_the_page_of_the_folder_links_to_every_page(predictor, structures, tmp_path):
+    """Each link is a file that was written; what failed is there by name with its reason."""
+    output = tmp_path / "out"
+    outcomes = list(predict_files(predictor, find_targets(structures).targets, output))
+    document = Document(write_index(outcomes, output, "a stub").read_text())
+    links = [element["href"] for element in document.of("a")]
+    assert links == ["./made.html", "./odd.html", "./sub/made.html"]
+    assert all((output / link).is_file() for link in links)
+    with open(output / "odd.csv", newline="") as file:
+        scores = np.float32([row["score"] for row in csv.DictReader(file)])
+    highest = [float(cell["data-value"]) for cell in document.of("td") if "data-value" in cell][4 + 3]
+    assert np.float32(highest) == scores.max()
+    told = "\n".join(text for _, _, text in document.texts)
+    for outcome in outcomes:
+        assert outcome.status == "written" or (str(outcome.target.path) in told and outcome.message in told)
+
+
+def test_pages_can_be_left_out(predictor, structures, tmp_path):
+    """No page then, and results with and without are not mixed."""
+    targets, output = find_targets(structures).targets, tmp_path / "out"
+    assert statuses(predict_files(predictor, targets, output, html=False)) == ALL
+    assert not list(output.rglob("*.html"))
+    with pytest.raises(InputError, match="html was False, is True"):
+        predict_files(predictor, targets, output)
+
+
+def test_no_structure_takes_the_name_of_a_file_about_all(predictor, tmp_path):
+    """Structures called index and summary do not meet `index.html` and `summary.csv`."""
+    for name in ("index.pdb", "Summary.cif"):
+        made(9).to_file(tmp_path / name)
+    (tmp_path / "sub").mkdir()
+    made(9).to_file(tmp_path / "sub" / "index.pdb")
+    assert {target.name for target in find_targets(tmp_path).targets} == {"index_", "Summary_", "sub/index"}
 
 
 @pytest.mark.parametrize("name", ["out.h5", "out.npz"])

@@ -31,10 +31,10 @@ def test_structures_read_back_with_the_score(prediction, tmp_path):
 
 
 def test_all_files_and_nothing_else(prediction, tmp_path):
-    """Six files, in the folder that the name says; the last one tells what was read and how the scores were made."""
+    """Seven files, in the folder that the name says; the last one tells what was read and how the scores were made."""
     about = write_prediction(prediction, tmp_path, "sub/my.odd", RUN)
     names = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
-    assert names == [f"sub/my.odd{ending}" for ending in (".cif", ".csv", ".cxc", ".json", ".pdb", ".pml")]
+    assert names == [f"sub/my.odd{ending}" for ending in (".cif", ".csv", ".cxc", ".html", ".json", ".pdb", ".pml")]
     assert about == json.loads((tmp_path / "sub" / "my.odd.json").read_text())
     assert about == read_about(tmp_path, "sub/my.odd")
     assert (about["residues"], about["without_structure"], about["chains"]) == (17, 3, ["A", "B"])
@@ -72,7 +72,7 @@ def test_no_structure_file_at_all(prediction, tmp_path):
     doubled = Protein.concatenate([prediction.protein, prediction.protein])
     twice = Prediction(doubled, "ppbs", prediction.label_names, np.tile(prediction.score, 2))
     about = write_prediction(twice, tmp_path, "odd", RUN)
-    assert list(about["not_written"]) == [".pdb", ".cif", ".cxc", ".pml"]
+    assert list(about["not_written"]) == [".pdb", ".cif", ".cxc", ".pml", ".html"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["odd.csv", "odd.json"]
 
 

@@ -14,7 +14,9 @@ from tests.inference.structures import ODD_NUMBERS
 @pytest.fixture(scope="module")
 def prediction(odd):
     score = np.linspace(0.1, 0.9, odd.num_residues).astype(np.float32)[::-1].copy()
-    return Prediction(odd, "ppbs", ("no binding site", "binding site"), score, {"stage1_gate_sequence": score / 2})
+    return Prediction(
+        odd, "ppbs", ("no binding site", "binding site"), score, fusion_values={"stage1_gate_sequence": score / 2}
+    )
 
 
 def test_csv_holds_the_table_exactly(prediction, tmp_path):

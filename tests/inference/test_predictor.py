@@ -102,7 +102,8 @@ def test_an_error_in_its_place(predictor, tmp_path):
 def test_values_that_are_not_finite_are_an_error(run, odd):
     """A model that diverged gives an error that names the structure, and no table of not-a-numbers."""
     predictor = bihf_jax.load(run)
-    predictor._params = jax.tree.map(lambda leaf: leaf * np.nan, predictor._params)
+    (member,) = predictor.members
+    member.params = jax.tree.map(lambda leaf: leaf * np.nan, member.params)
     with pytest.raises(ValueError, match=r"odd\.pdb: 17 of 17 values of score are not finite; did the training"):
         predictor.predict(odd)
 
@@ -119,11 +120,13 @@ def test_too_long(run):
 
 def test_what_a_predictor_says_of_itself(predictor, run):
     """Step, task and what is in the checkpoint; another model has another fingerprint."""
-    assert (predictor.step, predictor.task.name) == (STEP, "ppbs")
-    assert predictor.about["bihf_jax"] == bihf_jax.__version__
+    (member,) = predictor.members
+    assert (member.step, predictor.task.name) == (STEP, "ppbs")
+    assert member.about["bihf_jax"] == bihf_jax.__version__
+    assert predictor.description == "ppbs, local fusion, step 7"
     assert bihf_jax.load(run, which="last").fingerprint == predictor.fingerprint
     other = bihf_jax.load(run)
-    other.about = {**other.about, "best_score": 0.6}
+    other.members[0].about = {**other.members[0].about, "best_score": 0.6}
     assert other.fingerprint != predictor.fingerprint
 
 
@@ -190,7 +193,9 @@ def test_structure_features_where_there_is_a_structure(predictor, odd):
 
 def test_features_that_a_model_does_not_have(predictor, tmp_path):
     """The message lists what there is; no structure is read for it."""
-    names = "fused, sequence, structure, sequence of stage 1"
+    names = ", ".join(
+        f"{kind}{where}" for where in ("", " of stage 1", " of stage 2") for kind in ("fused", "sequence", "structure")
+    )
     with pytest.raises(MissingFeaturesError, match=f"has no features fused of stage 3; it has: {names}"):
         predictor.embed("unread", stage=3)
     with pytest.raises(MissingFeaturesError, match="of is 'both'; allowed: fused, sequence, structure"):

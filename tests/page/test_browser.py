@@ -15,7 +15,11 @@ from PIL import Image, ImageChops
 from benchmarks import chromium
 from bihf_jax.page import Residue, Track, colours, folder_page, page_of, structure_page
 from bihf_jax.protein import Protein
+from experiments import predict
+from tests.inference.runs import make_run
+from tests.inference.structures import made, odd_text
 from tests.page.made import HOSTILE, HOSTILE_NAME, small_page, small_protein, small_scores
+from tests.page.test_colours import COLOUR_MAP, DARKEST
 from tests.page.test_folder import small_folder
 
 pytestmark = [
@@ -224,12 +228,11 @@ def test_colours_of_the_sequence_and_of_the_structure_are_those_of_the_scores(sm
     rows = _csv_rows(small.download("CSV of the residues", tmp_path))
     scores = [float(row["score"]) if row["score"] else None for row in rows]
     assert scores == [None if np.isnan(score) else pytest.approx(score) for score in small_scores(small_protein())]
-    colour_map = matplotlib.colormaps[colours.COLOUR_MAP]
+    colour_map = matplotlib.colormaps[COLOUR_MAP]
     grey = small.colours_of(".residue .letter")[1]
     assert np.ptp(grey) < 20
     wanted = [
-        grey if score is None else np.array(colour_map(colours.DARKEST + (1 - colours.DARKEST) * score)[:3]) * 255
-        for score in scores
+        grey if score is None else np.array(colour_map(DARKEST + (1 - DARKEST) * score)[:3]) * 255 for score in scores
     ]
     np.testing.assert_allclose(small.colours_of(".residue .letter"), wanted, atol=3)
     script = """() => structurePage.view.atoms.filter((atom) => !atom.hetflag).map((atom) =>
@@ -464,3 +467,79 @@ def test_the_folder_is_sorted_and_searched(visit):
     assert order() == []
     assert "bad <file>.pdb" in opened.tab.locator("#failed").inner_text()
     assert opened.complaints == []
+
+
+@pytest.fixture(scope="module")
+def predicted(tmp_path_factory) -> Path:
+    """What `experiments.predict` wrote, with all that it can add, of two structures; a third is broken."""
+    folder = tmp_path_factory.mktemp("predicted")
+    structures = folder / "in"
+    structures.mkdir()
+    (structures / "odd.pdb").write_text(odd_text())
+    made(40).to_file(structures / "made.cif")
+    (structures / "broken.pdb").write_text("nothing")
+    command = [f"--checkpoint={make_run(folder / 'run')}", f"--input={structures}", f"--output={folder / 'out'}"]
+    assert predict.main([*command, "--fusion_values", "--attribution", "--dropout_samples=4"]) == 2
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def of_odd(browser, predicted):
+    """The page of the structure with gaps and insertion codes."""
+    opened = Visit(browser, predicted / "odd.html", WIDE)
+    yield opened
+    opened.context.close()
+
+
+def test_a_predicted_page_has_the_colours_of_the_csv_beside_it(of_odd, predicted):
+    """Without a network; 0 is the lowest colour, the highest score of the structure the highest."""
+    scores = np.array([float(row["score"]) for row in _csv_rows(predicted / "odd.csv")])
+    places = np.rint(scores / scores.max() * 255).astype(int)
+    wanted = [[int(colours.scale()[place][start : start + 2], 16) for start in (1, 3, 5)] for place in places]
+    np.testing.assert_array_equal(of_odd.colours_of(".residue .letter"), wanted)
+    assert of_odd.requests == [of_odd.path.as_uri()]
+    assert of_odd.complaints == []
+
+
+def test_a_predicted_page_offers_the_table_of_the_csv(of_odd, predicted, tmp_path):
+    """The same residues and values, under the same names, for all columns that the model gave."""
+    offered = _csv_rows(of_odd.download("CSV of the residues", tmp_path))
+    written = _csv_rows(predicted / "odd.csv")
+    values = [name for name in written[0] if name not in ("file", "has_structure")]
+    assert list(offered[0]) == values
+    assert {"score_low", "score_high", "attribution", "stage2_gate_sequence"} <= set(values)
+    for name in values[:4]:
+        assert [row[name] for row in offered] == [row[name] for row in written]
+    for name in values[4:]:
+        np.testing.assert_array_equal(
+            *([np.float32(row[name]) for row in rows] for rows in (offered, written)), err_msg=name
+        )
+
+
+def test_each_track_of_a_predicted_page_is_explained_and_can_be_shown(of_odd, predicted):
+    """A box and a line for each column; a track shown on request stands under the residues, in the table and texts."""
+    lines = of_odd.tab.locator("#tracks li").all_inner_texts()
+    names = [line.split()[0] for line in lines]
+    assert names == [name for name in _csv_rows(predicted / "odd.csv")[0]][7:]
+    assert all(len(line.split()) > 5 for line in lines)
+    name = "stage1_sequence_change"
+    strips = of_odd.tab.locator(f"#residue-3 .strip:nth-of-type({names.index(name) + 2})")
+    assert not strips.is_visible()
+    assert name not in of_odd.tab.locator("#top thead").inner_text()
+    of_odd.tab.get_by_label(name).check()
+    assert strips.is_visible()
+    assert name in of_odd.tab.locator("#top thead").inner_text()
+    assert name in of_odd.tab.get_attribute("#residue-3", "aria-label")
+    of_odd.tab.get_by_label(name).uncheck()
+    assert not strips.is_visible()
+
+
+def test_the_index_of_a_predicted_folder_leads_to_the_pages(browser, predicted):
+    """A click on a name opens its page from disk; what failed is named."""
+    opened = Visit(browser, predicted / "index.html", WIDE)
+    assert "broken.pdb: no PDB content" in opened.tab.locator("#failed").inner_text()
+    opened.tab.get_by_role("link", name="made").click()
+    opened.tab.wait_for_url("**/made.html")
+    assert opened.tab.locator("h1").inner_text() == "made.cif"
+    assert opened.complaints == []
+    opened.context.close()

@@ -1,8 +1,12 @@
 """The colour scale: equal steps of value are equal steps of lightness, and no value looks like "no value"."""
 
+import matplotlib
 import numpy as np
+from matplotlib import colors
 
 from bihf_jax.page import colours
+
+COLOUR_MAP, DARKEST = "viridis", 0.1
 
 
 def _linear(colour_codes) -> np.ndarray:
@@ -15,6 +19,13 @@ def _lightness(colour_codes) -> np.ndarray:
     """[n] L* of CIE 1976."""
     luminance = _linear(colour_codes) @ np.array([0.2126, 0.7152, 0.0722])
     return np.where(luminance > 0.008856, 116 * np.cbrt(luminance) - 16, 903.3 * luminance)
+
+
+def test_the_scale_is_matplotlibs():
+    """Which the pages do not import."""
+    colour_map = matplotlib.colormaps[COLOUR_MAP]
+    expected = [colors.to_hex(colour_map(place)) for place in np.linspace(DARKEST, 1, 256)]
+    assert list(colours.scale()) == expected
 
 
 def test_lightness_rises_in_equal_steps():

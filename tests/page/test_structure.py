@@ -46,6 +46,16 @@ def test_tracks_become_layers_with_their_own_scale():
     assert len(label_layer["colours"]) == 2
     assert chain["categories"] == ["A", "B"]
     assert [layer["strip"] for layer in data["layers"]] == [False, True, True, False]
+    assert gate_layer["description"] == "1: structure"
+
+
+def test_a_track_may_wait_until_it_is_asked_for():
+    """It is on the page, but not shown from the start."""
+    tracks = [Track("now", [0.5] * 18), Track("later", [0.5] * 18, shown=False)]
+    layers = {layer["name"]: layer for layer in _data(small_page(tracks=tracks))["layers"]}
+    assert layers["now"]["shown"] is True
+    assert layers["later"]["shown"] is False
+    assert layers["later"]["strip"] is True
 
 
 @pytest.mark.parametrize(

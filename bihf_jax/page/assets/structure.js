@@ -36,8 +36,11 @@
     return value !== null && layer.categories ? layer.categories[value] : shown(value);
   }
 
+  // The values that texts about a residue give.
+  const isTold = (layer) => layer.isScore || (layer.strip && (layer.shown || layer === state.layer));
+
   function describe(row) {
-    const values = layers.filter((layer) => layer.strip || layer.isScore);
+    const values = layers.filter(isTold);
     const parts = values.map((layer) => `${layer.name} ${valueText(layer, row)}`);
     if (!residues.resolved[row]) parts.push("no coordinates");
     return [nameOf(row), parts.join("; ")].filter(Boolean).join(": ");
@@ -120,11 +123,23 @@
       listenToTrack(track, members);
       byId("sequence").append(title, track);
     }
-    byId("strips-control").hidden = strips.length === 0;
-    byId("strip-names").textContent = strips.map((layer) => layer.name).join(", ");
-    byId("strips").addEventListener("change", (event) => {
-      byId("sequence").classList.toggle("without-strips", !event.target.checked);
-    });
+  }
+
+  // A box for each track that shows or hides it, with the line that says what it is.
+  function setUpTracks() {
+    byId("tracks-control").hidden = strips.length === 0;
+    for (const layer of strips) {
+      const box = make("input", { type: "checkbox", checked: layer.shown });
+      box.addEventListener("change", () => {
+        layer.shown = box.checked;
+        for (const row of rows) cells[row].querySelectorAll(".strip")[strips.indexOf(layer)].hidden = !layer.shown;
+        paintSequence();
+        drawTable();
+        showReadout();
+      });
+      const text = make("small", { textContent: layer.description ? ` ${layer.description}` : "" });
+      byId("tracks").append(make("li", {}, make("label", {}, box, ` ${layer.name}`), text));
+    }
   }
 
   // Ten residues a block; a new one begins where the numbering jumps.
@@ -166,7 +181,7 @@
     cell.setAttribute("role", "option");
     cell.setAttribute("aria-selected", "false");
     for (const layer of strips) {
-      const strip = make("span", { className: "strip" });
+      const strip = make("span", { className: "strip", hidden: !layer.shown });
       strip.style.backgroundColor = colourOfValue(layer, layer.values[row]) ?? "transparent";
       cell.append(strip);
     }
@@ -273,7 +288,8 @@
     ranked.sort((a, b) => score.values[b] - score.values[a] || a - b);
     const top = ranked.slice(0, NUM_TOP);
     byId("top-title").textContent = `The ${top.length} residues of highest ${score.name}`;
-    const heads = ["", "chain", "residue", score.name, ...strips.map((layer) => layer.name)];
+    const told = strips.filter((layer) => layer.shown);
+    const heads = ["", "chain", "residue", score.name, ...told.map((layer) => layer.name)];
     const head = make("tr", {}, ...heads.map((textContent) => make("th", { scope: "col", textContent })));
     const body = make("tbody");
     top.forEach((row, index) => {
@@ -282,10 +298,11 @@
       button.addEventListener("focus", () => hover(row));
       button.addEventListener("blur", () => hover(null));
       const texts = [String(index + 1), chainName(row), button];
-      texts.push(valueText(score, row), ...strips.map((layer) => valueText(layer, row)));
+      texts.push(valueText(score, row), ...told.map((layer) => valueText(layer, row)));
       const line = make("tr", {}, ...texts.map((content) => make("td", {}, content)));
       line.addEventListener("mouseenter", () => hover(row));
       line.addEventListener("mouseleave", () => hover(null));
+      line.classList.toggle("selected", row === state.selected);
       topRows.set(row, line);
       body.append(line);
     });
@@ -494,6 +511,7 @@
     choice.addEventListener("change", () => {
       state.layer = layers[Number(choice.value)];
       paintSequence();
+      showReadout();
       drawLegend();
       view?.paintSoon();
     });
@@ -503,6 +521,7 @@
   let view = null;
   setUpLayers();
   drawSequence();
+  setUpTracks();
   setUpThreshold();
   drawTable();
   paintSequence();
