@@ -51,6 +51,8 @@ setup(
         # Ligands from sdf and mol2; those of pdbqt need Open Babel, too, whose licence is the GPL.
         "ligands": ["rdkit>=2025.3"],
         "pdbqt": ["openbabel-wheel>=3.1.1.22", "rdkit>=2025.3"],
+        # The page that takes structures (experiments.serve).
+        "serve": ["starlette>=1.0", "uvicorn>=0.35"],
         # tensorboardX only to read back the event files that we write.
         "test": [
             *("h5py>=3.11", "hypothesis>=6.120", "pytest>=8.3", "pytest-xdist>=3.6", "ruff>=0.14"),
