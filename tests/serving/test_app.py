@@ -15,7 +15,7 @@ from bihf_jax.serving import app as app_module
 from bihf_jax.serving.app import BODY_TYPE, make_app
 from bihf_jax.serving.uploads import Limits, read_body
 from tests.inference.runs import make_run
-from tests.inference.structures import SAMPLE, odd_text
+from tests.inference.structures import SAMPLE, made, odd_text
 from tests.page.made import Document
 
 LIMITS = Limits(body_bytes=300_000, unpacked_bytes=1_000_000)
@@ -48,9 +48,8 @@ def test_the_form(client):
     assert policy.endswith("connect-src 'self'")
     assert "frame-ancestors 'none'" in response.headers["content-security-policy"]
     assert response.headers["x-content-type-options"] == "nosniff"
-    assert {"file", "text", "predict", "chains"} <= {
-        attributes.get("id") for _, attributes in Document(response.text).elements
-    }
+    ids = {attributes.get("id") for _, attributes in Document(response.text).elements}
+    assert {"file", "text", "predict", "chains"} <= ids
 
 
 def test_a_structure_and_its_page(client, predictor):
@@ -106,7 +105,7 @@ def test_what_is_refused(client, data, name, status, message):
 
 
 def test_a_structure_that_is_too_long(client):
-    response = post(client, "/predict", (SAMPLE / "1ahw.pdb.gz").read_bytes(), "1ahw.pdb.gz")
+    response = post(client, "/predict", made(450).to_pdb().encode(), "long.pdb")
     assert response.status_code == 400
     assert "at most 400 are taken" in response.json()["error"]
 
@@ -166,9 +165,8 @@ def test_too_many_wait(predictor):
 class Slow:
     """A request whose body comes in pieces, without a word of its length."""
 
-    headers: dict = {}
-
     def __init__(self, pieces, pause=0.0):
+        self.headers = {}
         self.pieces, self.pause, self.taken = pieces, pause, 0
 
     async def stream(self):

@@ -125,7 +125,7 @@ def test_a_missing_part(folder):
     with pytest.raises(CheckpointError, match=r"(model\.safetensors|params) is missing; copy the exported model again"):
         load_model(folder)
     (folder / "config.json").unlink()
-    with pytest.raises(ConfigError, match="holds no run: config.json is missing"):
+    with pytest.raises(ConfigError, match=r"holds no run: config\.json is missing"):
         load_model(folder)
 
 
