@@ -50,7 +50,7 @@ def write_saved_model(folder: Path, config: ExperimentConfig, params: Any, *, le
             written.append({"length": length, "signature": name})
     tf.saved_model.save(module, str(folder / "saved_model"), signatures=signatures)
     programs.write_description(folder, config, params, programs=written, parameters="saved_model/variables")
-    shutil.copyfile(Path(__file__).with_name("run_saved_model.py"), folder / "run.py")
+    shutil.copyfile(Path(__file__).with_name("standalone") / "saved_model.py", folder / "run.py")
 
 
 def _signature(tf: Any, program: Callable, module: Any, names: list[str], inputs: dict[str, np.ndarray]) -> Any:

@@ -54,7 +54,7 @@ def write_stablehlo(
             written.append({"platform": platform, "length": length, "file": file})
     np.savez(folder / _PARAMS_FILE, **plain)
     programs.write_description(folder, config, params, programs=written, parameters=_PARAMS_FILE)
-    shutil.copyfile(Path(__file__).with_name("run_stablehlo.py"), folder / "run.py")
+    shutil.copyfile(Path(__file__).with_name("standalone") / "stablehlo.py", folder / "run.py")
 
 
 def _serialized(
