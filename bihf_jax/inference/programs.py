@@ -116,7 +116,7 @@ class Programs:
     def _drawn_scores(self, num_samples: int, params: Any, batch: ProteinBatch) -> jax.Array:
         """Scores [R, L, S] with what is random in training drawn anew for each sample (Gal and Ghahramani 2016)."""
         # One draw for all rows and all calls: what a protein is predicted together with must not matter. It stands
-        # alone at the start of its row, and random bits depend on the place in the row, not on the row's length.
+        # alone at the start of its row, which is the shortest that takes it.
         row_id = batch.row_id * 0
 
         def draw(key: jax.Array) -> jax.Array:

@@ -26,6 +26,7 @@ def make_run(workdir: Path, fusion: str = "local", *, seed: int = 0, noise: bool
       **settings: changes to `config.encoder.fusion`.
     """
     document = small_config(Path("records"))
+    document.seed = seed
     document.data.lengths = (256,)
     document.encoder.stages = 2
     document.encoder.plm.layers = 2

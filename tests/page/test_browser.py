@@ -520,17 +520,17 @@ def test_each_track_of_a_predicted_page_is_explained_and_can_be_shown(of_odd, pr
     """A box and a line for each column; a track shown on request stands under the residues, in the table and texts."""
     lines = of_odd.tab.locator("#tracks li").all_inner_texts()
     names = [line.split()[0] for line in lines]
-    assert names == [name for name in _csv_rows(predicted / "odd.csv")[0]][7:]
+    assert names == list(_csv_rows(predicted / "odd.csv")[0])[7:]
     assert all(len(line.split()) > 5 for line in lines)
     name = "stage1_sequence_change"
     strips = of_odd.tab.locator(f"#residue-3 .strip:nth-of-type({names.index(name) + 2})")
     assert not strips.is_visible()
     assert name not in of_odd.tab.locator("#top thead").inner_text()
-    of_odd.tab.get_by_label(name).check()
+    of_odd.tab.get_by_role("checkbox", name=name).check()
     assert strips.is_visible()
     assert name in of_odd.tab.locator("#top thead").inner_text()
     assert name in of_odd.tab.get_attribute("#residue-3", "aria-label")
-    of_odd.tab.get_by_label(name).uncheck()
+    of_odd.tab.get_by_role("checkbox", name=name).uncheck()
     assert not strips.is_visible()
 
 
