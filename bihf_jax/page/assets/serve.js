@@ -38,6 +38,7 @@
   function choose(name, body, size) {
     chosen = null;
     element("chosen").hidden = true;
+    element("chains").replaceChildren();
     if (size > settings.maxBytes) {
       requests++;
       say(`${name}: larger than ${settings.maxBytes / 1e6} MB; compress it, or cut it down`, true);
