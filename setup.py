@@ -17,7 +17,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["bihf_jax*", "configs*", "data_prep*", "experiments*"]),
-    package_data={"bihf_jax": ["page/assets/*"], "data_prep": ["sample/**/*"]},
+    package_data={"bihf_jax": ["export/standalone/*", "page/assets/*"], "data_prep": ["sample/**/*"]},
     install_requires=[
         "absl-py>=2.1",
         "biopython>=1.85",
@@ -51,10 +51,12 @@ setup(
         # Ligands from sdf and mol2; those of pdbqt need Open Babel, too, whose licence is the GPL.
         "ligands": ["rdkit>=2025.3"],
         "pdbqt": ["openbabel-wheel>=3.1.1.22", "rdkit>=2025.3"],
+        # The page that takes structures (experiments.serve).
+        "serve": ["starlette>=1.0", "uvicorn>=0.35"],
         # tensorboardX only to read back the event files that we write.
         "test": [
             *("h5py>=3.11", "hypothesis>=6.120", "pytest>=8.3", "pytest-xdist>=3.6", "ruff>=0.14"),
-            "tensorboardX>=2.6",
+            *("httpx2>=2.0", "starlette>=1.0", "tensorboardX>=2.6", "uvicorn>=0.35"),
         ],
         # Drives a Chromium that is on the machine (Debian: `chromium`), for the tests and pictures of the HTML pages.
         "browser": ["playwright>=1.50"],

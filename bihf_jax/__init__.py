@@ -14,7 +14,9 @@ __all__ = ["__version__", "load"]
 
 
 def load(path: "str | Path | Sequence[str | Path]", **settings: typing.Any) -> "Predictor":
-    """A trained model from the folder of its run, ready for new structures: `Predictor.load`, which has the settings.
+    """A trained model from the folder of its run or export, ready for new structures.
+
+    `Predictor.load` has the settings.
 
     model = bihf_jax.load("runs/quickstart/model")  # or a list of folders: the mean of several models
     model.predict("1abc.cif.gz")

@@ -1,4 +1,4 @@
-"""What `predict` and `embed` share: the arguments for model and inputs, progress, and the words at the end."""
+"""What `predict`, `embed` and `serve` share: the arguments for model and inputs, progress, and the words at the end."""
 
 import argparse
 import logging
@@ -23,7 +23,16 @@ NOTHING_BEGUN, SOME_FAILED = 1, 2  # exit codes
 
 
 def parser(command: str, description: str) -> argparse.ArgumentParser:
-    """The arguments that both commands take."""
+    """The arguments of the commands that go through structures."""
+    parser = model_parser(command, description, max_slots=MAX_SLOTS)
+    parser.add_argument("--input", type=Path, required=True, help="structure file, folder of them, or .txt list")
+    parser.add_argument("--chains", default="", help="author ids of the chains to read, joined by +; all if not given")
+    parser.add_argument("--overwrite", action="store_true", help="do again what is finished")
+    return parser
+
+
+def model_parser(command: str, description: str, *, max_slots: int) -> argparse.ArgumentParser:
+    """The arguments of every command that uses a trained model."""
     parser = argparse.ArgumentParser(
         prog=f"python -m experiments.{command}",
         description=description,
@@ -34,13 +43,11 @@ def parser(command: str, description: str) -> argparse.ArgumentParser:
         type=Path,
         required=True,
         action="append",
-        help="folder of a training run, its --workdir; given several times, runs of one task whose scores are averaged",
+        help="folder of a training run, its --workdir, or of its export; given several times, models of one task whose "
+        "scores are averaged",
     )
     parser.add_argument("--which", choices=("best", "last"), default="best", help="checkpoint of the run")
-    parser.add_argument("--input", type=Path, required=True, help="structure file, folder of them, or .txt list")
-    parser.add_argument("--chains", default="", help="author ids of the chains to read, joined by +; all if not given")
-    parser.add_argument("--overwrite", action="store_true", help="do again what is finished")
-    parser.add_argument("--max_slots", type=int, default=MAX_SLOTS, help="of a structure: residues, and two a chain")
+    parser.add_argument("--max_slots", type=int, default=max_slots, help="of a structure: residues, and two a chain")
     parser.add_argument(
         "--compilation_cache",
         action=argparse.BooleanOptionalAction,

@@ -47,7 +47,7 @@ def test_importing_everything_loads_neither(entry_point):
     """All modules of the package and an entry point together load no TensorFlow and no PyTorch."""
     modules = [module.name for module in pkgutil.walk_packages(bihf_jax.__path__, "bihf_jax.")]
     assert "bihf_jax.training.loop" in modules
-    entry_points = [f"experiments.{name}" for name in (entry_point, "predict", "embed")]
+    entry_points = [f"experiments.{name}" for name in (entry_point, "predict", "embed", "export", "serve")]
     assert run_python(_IMPORT_ALL, *modules, *entry_points).strip() == "[]"
 
 

@@ -28,7 +28,7 @@ from bihf_jax.inference.threshold import validation_threshold
 from bihf_jax.protein import Protein
 from bihf_jax.training import step as step_lib
 from bihf_jax.training.config import ExperimentConfig
-from bihf_jax.training.restore import RestoredModel, restore_model
+from bihf_jax.training.restore import RestoredModel, load_model
 
 # A protein, the path or the text of its file, or a function that gives it, which is called when its turn comes.
 Structure = Protein | str | os.PathLike[str] | Callable[[], Protein]
@@ -126,23 +126,25 @@ class Predictor:
         rows: int | None = None,
         compilation_cache: bool = True,
     ) -> "Predictor":
-        """Reads a model from the folder of its run, the --workdir of `experiments.train`; or several of one task.
+        """Reads a model from the folder of its run, the --workdir of `experiments.train`, or of its export.
 
         Args:
-          path: of the folder; or of several, whose scores are averaged.
+          path: of the folder; an export must be in a form that loads here (safetensors, orbax). Or of several models of
+            one task, whose scores are averaged.
           which: checkpoint, "best" or "last".
           max_slots: of a protein (its residues, and two a chain); time and memory grow with it.
           rows: that a device takes at a time, each as long as the longest in training; None: 1 on a CPU, else 8.
           compilation_cache: keep compiled programs on disk (`compilation_cache.use_compilation_cache`).
 
         Raises:
-          ConfigError: no run there, a config that this version cannot read, or runs of several tasks.
+          ConfigError: no run or exported model there, a config that this version cannot read, or models of several
+            tasks.
           CheckpointError: no checkpoint, a part of it missing or damaged, or of another model or alphabet.
         """
         if compilation_cache:
             use_compilation_cache()
         paths = [path] if isinstance(path, str | os.PathLike) else list(path)
-        restored = [restore_model(each, which=which) for each in paths]
+        restored = [load_model(each, which=which) for each in paths]
         thresholds = [validation_threshold(each, found.step) for each, found in zip(paths, restored, strict=True)]
         return cls(restored, thresholds, max_slots=max_slots, rows=rows)
 

@@ -37,7 +37,9 @@ def data_block(element_id: str, data: Any) -> str:
     return f'<script type="application/json" id="{escape(element_id)}">{text}</script>'
 
 
-def html_document(title: str, body: str, *, styles: Sequence[str], scripts: Sequence[str]) -> str:
+def html_document(
+    title: str, body: str, *, styles: Sequence[str], scripts: Sequence[str], asks_own_server: bool = False
+) -> str:
     """The whole document.
 
     Args:
@@ -45,11 +47,12 @@ def html_document(title: str, body: str, *, styles: Sequence[str], scripts: Sequ
       body: HTML, as it is; no inline styles or handlers, which the policy forbids.
       styles: names of the assets with the style sheets.
       scripts: names of the assets with the scripts, which run in this order at the end of the body.
+      asks_own_server: the scripts may send requests to where the document came from.
     """
     style_texts, script_texts = [asset(name) for name in styles], [asset(name) for name in scripts]
     policy = (
         f"default-src 'none'; script-src {_hashes(script_texts)}; style-src {_hashes(style_texts)}; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
+        "base-uri 'none'; form-action 'none'" + ("; connect-src 'self'" if asks_own_server else "")
     )
     return "\n".join(
         [

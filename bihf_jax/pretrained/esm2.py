@@ -160,8 +160,8 @@ def _read(path: Path) -> Published:
 def _convert(published: Published, head: bool) -> ESM2:
     """Audits names, shapes and types before it reads the first tensor, then reads one after the other."""
     shapes = _parameter_shapes(published.config, head)
-    tensor_of = {path: published.tensors.get(_tensor_name(path)) for path in shapes}
-    used = {_tensor_name(path) for path in shapes}
+    tensor_of = {path: published.tensors.get(tensor_name(path)) for path in shapes}
+    used = {tensor_name(path) for path in shapes}
     unused = {name for name in published.tensors.keys() - used if _is_unused(name, head)}
     _audit(published, shapes, tensor_of, published.tensors.keys() - used - unused)
     # All are allocated before the first is read: copies that are made and freed between them would leave holes.
@@ -184,7 +184,7 @@ def _parameter_shapes(config: PLMConfig, head: bool) -> dict[tuple[str, ...], tu
     return {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(variables["params"]).items()}
 
 
-def _tensor_name(path: tuple[str, ...]) -> str:
+def tensor_name(path: tuple[str, ...]) -> str:
     """fair-esm's name: ("layers_0", "fc1", "kernel") -> "layers.0.fc1.weight"."""
     *modules, leaf = path
     modules = [re.sub(r"^layers_(\d+)$", r"layers.\1", module) for module in modules]
@@ -252,19 +252,26 @@ def save_esm2(model: ESM2, folder: str | Path) -> None:
     folder = Path(folder).absolute()
     if folder.exists():
         raise PretrainedError(f"{folder} exists; give another folder, or remove it")
-    config, head = PLMConfig(**model.config.architecture), "lm_head" in model.params
-    found = {path: np.shape(leaf) for path, leaf in flax.traverse_util.flatten_dict(model.params).items()}
-    if differing := sorted({path for path, _ in found.items() ^ _parameter_shapes(config, head).items()}):
-        raise PretrainedError(
-            f"these are not the parameters of an ESM-2 of {config.layers} layers, width {config.width}: "
-            f"{len(differing)} differ, the first is {'/'.join(differing[0])}; merge LoRA's updates with "
-            f"models.merge_lora first"
-        )
+    config, head = check_parameters(model), "lm_head" in model.params
     about = {"config": config.architecture, "head": head, "alphabet": "".join(alphabet.TOKENS), "version": __version__}
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), model.params)
     items = {"params": ocp.args.PyTreeSave(params), "about": ocp.args.JsonSave(about)}
     with _checkpointer() as checkpointer:
         checkpointer.save(folder, args=ocp.args.Composite(**items))
+
+
+def check_parameters(model: ESM2) -> PLMConfig:
+    """The config with what belongs to the weights alone; `PretrainedError` where the parameters are of another one."""
+    config = PLMConfig(**model.config.architecture)
+    found = {path: np.shape(leaf) for path, leaf in flax.traverse_util.flatten_dict(model.params).items()}
+    wanted = _parameter_shapes(config, "lm_head" in model.params)
+    if differing := sorted({path for path, _ in found.items() ^ wanted.items()}):
+        raise PretrainedError(
+            f"these are not the parameters of an ESM-2 of {config.layers} layers, width {config.width}: "
+            f"{len(differing)} differ, the first is {'/'.join(differing[0])}; merge LoRA's updates with "
+            f"models.merge_lora first"
+        )
+    return config
 
 
 def _checkpointer() -> ocp.Checkpointer:

@@ -87,7 +87,11 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
         raise StructureError(f"{path.name}: the file is empty")
     if size > max_bytes:
         raise StructureError(_too_large(path, max_bytes))
-    data = path.read_bytes()
+    return unpack(path, path.read_bytes(), max_bytes)
+
+
+def unpack(path: Path, data: bytes, max_bytes: int) -> bytes:
+    """The content of a file that holds `data`, decompressed if the name of `path` ends in .gz; nothing is opened."""
     compressed = data.startswith(_GZIP_MAGIC)
     if path.name.lower().endswith(".gz"):
         if not compressed:
@@ -95,6 +99,8 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
         data = _decompress(path, data, max_bytes)
     elif compressed:
         raise StructureError(f"{path.name}: the content is gzip; rename it to '{path.name}.gz'")
+    elif len(data) > max_bytes:
+        raise StructureError(_too_large(path, max_bytes))
     _refuse_no_text(path, data)
     return data
 

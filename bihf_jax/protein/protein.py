@@ -90,7 +90,7 @@ class Protein:
             lists them). The message names the file.
         """
         path = Path(path)
-        return cls._from_bytes(path, parsing.read_bytes(path, max_bytes), model, assembly, chains)
+        return cls._read(path, parsing.read_bytes(path, max_bytes), model, assembly, chains)
 
     @classmethod
     def from_text(
@@ -117,10 +117,37 @@ class Protein:
           StructureError: as `from_file`.
         """
         path, data = parsing.text_as_file(text, name, max_bytes)
-        return cls._from_bytes(path, data, model, assembly, chains)
+        return cls._read(path, data, model, assembly, chains)
 
     @classmethod
-    def _from_bytes(
+    def from_bytes(
+        cls,
+        data: bytes,
+        *,
+        name: str,
+        model: int | None = None,
+        assembly: str | None = None,
+        chains: Sequence[str] | None = None,
+        max_bytes: int = MAX_BYTES,
+    ) -> "Protein":
+        """Read the content of a .pdb, .ent or .cif file, each also .gz; no file is opened.
+
+        Args:
+          data: the content, compressed where the name says so.
+          name: that the file has; its ending says what the content is, and `source` is its last part.
+          model: as in `from_file`.
+          assembly: as in `from_file`.
+          chains: as in `from_file`.
+          max_bytes: as in `from_file`.
+
+        Raises:
+          StructureError: as `from_file`.
+        """
+        path = Path(Path(name).name)
+        return cls._read(path, parsing.unpack(path, data, max_bytes), model, assembly, chains)
+
+    @classmethod
+    def _read(
         cls, path: Path, data: bytes, model: int | None, assembly: str | None, chains: Sequence[str] | None
     ) -> "Protein":
         fields, copies = parsing.read_structure(path, data, model=model, assembly=assembly, chains=chains)

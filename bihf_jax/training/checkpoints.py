@@ -145,8 +145,10 @@ class Checkpoints:
         step = self.last_step
         if step is None:
             return None
-        self._check_params(self._last.item_metadata(step)["state"].tree["params"], template.params, f"last/{step}")
-        items = ocp.args.Composite(state=_as_numpy(template), progress=ocp.args.JsonRestore())
+        check_params(
+            self._last.item_metadata(step)["state"].tree["params"], template.params, self._folder("last", step)
+        )
+        items = ocp.args.Composite(state=as_numpy(template), progress=ocp.args.JsonRestore())
         restored = self._last.restore(step, args=items)
         state, progress = restored["state"], Progress(**restored["progress"])
         if self._writes and progress.best_step == step and self.best_step != step:
@@ -160,12 +162,13 @@ class Checkpoints:
           CheckpointError: no such checkpoint, or its parameters are not those of `template`.
         """
         manager, step = self._whole(which)
-        with _readable(self.directory / which / str(step)):
+        folder = self._folder(which, step)
+        with readable(folder):
             if which == "best":
-                self._check_params(manager.item_metadata(step)["params"].tree, template, f"best/{step}")
-                return step, manager.restore(step, args=ocp.args.Composite(params=_as_numpy(template)))["params"]
-            self._check_params(manager.item_metadata(step)["state"].tree["params"], template, f"last/{step}")
-            part = ocp.args.Composite(state=_as_numpy({"params": template}, partial_restore=True))
+                check_params(manager.item_metadata(step)["params"].tree, template, folder)
+                return step, manager.restore(step, args=ocp.args.Composite(params=as_numpy(template)))["params"]
+            check_params(manager.item_metadata(step)["state"].tree["params"], template, folder)
+            part = ocp.args.Composite(state=as_numpy({"params": template}, partial_restore=True))
             return step, manager.restore(step, args=part)["state"]["params"]
 
     def about(self, *, which: str = "best") -> dict[str, Any]:
@@ -175,7 +178,7 @@ class Checkpoints:
           CheckpointError: no such checkpoint, or one that is damaged.
         """
         manager, step = self._whole(which)
-        with _readable(self.directory / which / str(step)):
+        with readable(self._folder(which, step)):
             about = manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
             if missing := {"bihf_jax", "alphabet", "config"} - set(about):
                 raise ValueError(f"about says nothing of {', '.join(sorted(missing))}")
@@ -187,35 +190,44 @@ class Checkpoints:
         step = manager.latest_step()
         if step is None:
             raise CheckpointError(f"no {which!r} checkpoint in {self.directory}; train first, or give another workdir")
-        folder = self.directory / which / str(step)
+        folder = self._folder(which, step)
         if missing := [part for part in _PARTS[which] if not (folder / part).is_dir()]:
             raise CheckpointError(f"checkpoint {folder} lacks its part {', '.join(missing)}; copy the run again, whole")
         return manager, step
 
-    def _check_params(self, saved: Any, wanted: Any, name: str) -> None:
-        saved_shapes, wanted_shapes = _shapes(saved), _shapes(wanted)
-        if saved_shapes == wanted_shapes:
-            return
-        lines = [f"checkpoint {self.directory / name} holds another model than the config describes:"]
-        lines += [
-            f"  only in the checkpoint: {k} {saved_shapes[k]}" for k in sorted(saved_shapes.keys() - wanted_shapes)
-        ]
-        lines += [f"  only in the model: {k} {wanted_shapes[k]}" for k in sorted(wanted_shapes.keys() - saved_shapes)]
-        lines += [
-            f"  {k}: {saved_shapes[k]} in the checkpoint, {wanted_shapes[k]} in the model"
-            for k in sorted(saved_shapes.keys() & wanted_shapes)
-            if saved_shapes[k] != wanted_shapes[k]
-        ]
-        raise CheckpointError("\n".join([*lines, "use the config that the run was started with, or a new workdir"]))
+    def _folder(self, which: str, step: int) -> Path:
+        return self.directory / which / str(step)
 
     def close(self) -> None:
         self._last.close()
         self._best.close()
 
 
+def check_params(saved: Any, wanted: Any, source: Path) -> None:
+    """`CheckpointError` where the parameters saved at `source` are not those of `wanted`; lists what differs.
+
+    Args:
+      saved: leaves that have a shape, nested as in `wanted`.
+      wanted: the model's parameters, or their shapes.
+      source: for the message.
+    """
+    saved_shapes, wanted_shapes = _shapes(saved), _shapes(wanted)
+    if saved_shapes == wanted_shapes:
+        return
+    lines = [f"checkpoint {source} holds another model than the config describes:"]
+    lines += [f"  only in the checkpoint: {k} {saved_shapes[k]}" for k in sorted(saved_shapes.keys() - wanted_shapes)]
+    lines += [f"  only in the model: {k} {wanted_shapes[k]}" for k in sorted(wanted_shapes.keys() - saved_shapes)]
+    lines += [
+        f"  {k}: {saved_shapes[k]} in the checkpoint, {wanted_shapes[k]} in the model"
+        for k in sorted(saved_shapes.keys() & wanted_shapes)
+        if saved_shapes[k] != wanted_shapes[k]
+    ]
+    raise CheckpointError("\n".join([*lines, "use the config that the run was started with, or a new workdir"]))
+
+
 @contextlib.contextmanager
-def _readable(folder: Path) -> Iterator[None]:
-    """Turns what Orbax raises on missing and damaged files into a `CheckpointError` that names the checkpoint."""
+def readable(folder: Path) -> Iterator[None]:
+    """Turns what is raised on missing and damaged files into a `CheckpointError` that names the checkpoint."""
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -226,7 +238,7 @@ def _readable(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _as_numpy(template: Any, **options: Any) -> ocp.args.PyTreeRestore:
+def as_numpy(template: Any, **options: Any) -> ocp.args.PyTreeRestore:
     """Restore in the form of `template`, every leaf as a numpy array, whatever devices it was saved from."""
     restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), template)
     return ocp.args.PyTreeRestore(item=template, restore_args=restore_args, **options)

@@ -20,7 +20,8 @@ from bihf_jax.pretrained import esm2_config
 from bihf_jax.tasks import TASKS, Task, make_task, resolve_settings
 from bihf_jax.training.optimizer import OptimizerConfig, learning_rate_schedule
 
-CONFIG_FILE = "config.json"  # in the folder of a run
+CONFIG_FILE = "config.json"  # in the folder of a run, and of an exported model (`model_folder`)
+MODEL_TYPE = "bihf_jax"  # what it says of itself in an exported model, as files on a hub do
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,17 +234,36 @@ def read_config(workdir: str | Path) -> dict[str, Any]:
     """`WORKDIR/config.json` as it stands.
 
     Raises:
-      ConfigError: no run there, or the file is no JSON object.
+      ConfigError: no run there but nothing or an exported model, or the file is no JSON object.
     """
     path = Path(workdir) / CONFIG_FILE
     if not path.is_file():
         raise ConfigError(f"{workdir} holds no run: {CONFIG_FILE} is missing; give the --workdir of a training run")
+    values = read_json(path, "copy it again from the run")
+    if is_exported(values):
+        raise ConfigError(f"{workdir} holds an exported model and no run; give the --workdir of a training run")
+    return values
+
+
+def is_exported(values: Mapping[str, Any]) -> bool:
+    """Whether a `config.json` is that of an exported model, and not of a run."""
+    return values.get("model_type") == MODEL_TYPE
+
+
+def read_json(path: Path, fix: str) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+      ConfigError: it is missing or no JSON object; ends with `fix`, what to do.
+    """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # also where it is not UTF-8
-        raise ConfigError(f"{path} is not JSON ({error}); copy it again from the run") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; {fix}") from error
+    except (ValueError, RecursionError) as error:  # also where it is not UTF-8
+        raise ConfigError(f"{path} is not JSON ({error}); {fix}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds no config but {type(values).__name__}; copy it again from the run")
+        raise ConfigError(f"{path} holds no config but {type(values).__name__}; {fix}")
     return values
 
 

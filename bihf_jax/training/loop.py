@@ -31,6 +31,7 @@ from bihf_jax.training.checkpoints import Checkpoints, Progress
 from bihf_jax.training.config import ExperimentConfig, TrainingConfig, experiment_config, keep_config
 from bihf_jax.training.evaluation import Scorer
 from bihf_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from bihf_jax.training.provenance import keep_records
 from bihf_jax.training.run_log import NoLog, RunLog, parameter_table
 
 _LOGGER = logging.getLogger(__name__)
@@ -142,6 +143,8 @@ def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
     check_labels(task, train_records.labels, config.data.records)
     hosts.agree("configs and records", {"config": dataclasses.asdict(config), "records": fingerprints})
     config_dict = hosts.first_then_others(lambda: keep_config(config, workdir, first_host=host.index == 0))
+    record_sets = (train_records, validation_records)
+    hosts.first_then_others(lambda: keep_records(record_sets, workdir, first_host=host.index == 0))
     if config.data.shuffle_labels:
         train_records = ShuffledLabels(train_records, config.seed)
 

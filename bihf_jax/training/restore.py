@@ -1,4 +1,4 @@
-"""A trained model from the folder of its run: config and parameters, checked against each other and this code."""
+"""A trained model from the folder of its run or export, checked against its config and against this code."""
 
 import contextlib
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from bihf_jax.data import alphabet
 from bihf_jax.data.grid import example_batch
 from bihf_jax.training.checkpoints import CheckpointError, Checkpoints
 from bihf_jax.training.config import CONFIG_FILE, ExperimentConfig, experiment_config, read_config
+from bihf_jax.training.model_folder import ModelFolder, is_model_folder
 from bihf_jax.version import __version__
 
 _MODEL_GROUPS = ("task", "encoder", "head")  # of a config: what decides how parameters are used
@@ -40,19 +41,40 @@ def restore_model(workdir: str | Path, *, which: str = "best") -> RestoredModel:
     """
     values = read_config(workdir)
     with contextlib.closing(Checkpoints(workdir)) as checkpoints:
-        about = checkpoints.about(which=which)
-        _check_about(about, values, f"the {which} checkpoint of {workdir}")
-        try:
-            config = experiment_config(values)
-        except ConfigError as error:
-            raise ConfigError(f"{Path(workdir) / CONFIG_FILE}: {error}{_version_note(about)}") from error
-        model, batch = config.make_model(), example_batch(config.data.grid_shape())
-        template = jax.eval_shape(lambda: model.init(jax.random.key(0), batch, None)["params"])
-        try:
-            step, params = checkpoints.restore_params(template, which=which)
-        except CheckpointError as error:
-            raise CheckpointError(f"{error}{_version_note(about)}") from error
+        return _restore(checkpoints, Path(workdir), values, which)
+
+
+def load_model(path: str | Path, *, which: str = "best") -> RestoredModel:
+    """Reads a checkpoint of a run as `restore_model`, or what `experiments.export` made of one (`model_folder`).
+
+    Raises:
+      ConfigError, CheckpointError: as `restore_model`.
+    """
+    if not is_model_folder(path):
+        return restore_model(path, which=which)
+    with contextlib.closing(ModelFolder(path)) as folder:
+        return _restore(folder, Path(path), folder.about(which=which)["config"], which)
+
+
+def _restore(source: Checkpoints | ModelFolder, path: Path, values: Mapping[str, Any], which: str) -> RestoredModel:
+    """The model of `source`, which lies at `path` and has the config `values`."""
+    about = source.about(which=which)
+    _check_about(about, values, f"the {which} checkpoint of {path}")
+    try:
+        config = experiment_config(values)
+    except ConfigError as error:
+        raise ConfigError(f"{path / CONFIG_FILE}: {error}{_version_note(about)}") from error
+    try:
+        step, params = source.restore_params(parameter_shapes(config), which=which)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}{_version_note(about)}") from error
     return RestoredModel(config, step, params, about)
+
+
+def parameter_shapes(config: ExperimentConfig) -> Any:
+    """Shape and type of each parameter of the config's model; nothing is computed."""
+    model, batch = config.make_model(), example_batch(config.data.grid_shape())
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), batch, None)["params"])
 
 
 def _check_about(about: Mapping[str, Any], values: Mapping[str, Any], name: str) -> None:

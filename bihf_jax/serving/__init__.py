@@ -1,0 +1,1 @@
+"""A trained model as a page in the browser, for one person on one machine. Needs the extra `serve`."""
