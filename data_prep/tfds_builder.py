@@ -28,9 +28,10 @@ for _kind in ("GPU", "TPU"):
     tf.config.set_visible_devices([], _kind)
 
 
-def features() -> tfds.features.FeaturesDict:
-    """The tensorflow-datasets features of `bihf_jax.data.example.schema()`."""
-    return tfds.features.FeaturesDict({name: _feature(field) for name, field in schema().items()})
+def features(*, sequences_only: bool = False) -> tfds.features.FeaturesDict:
+    """The tensorflow-datasets features of `bihf_jax.data.example.schema`."""
+    fields = schema(sequences_only=sequences_only)
+    return tfds.features.FeaturesDict({name: _feature(field) for name, field in fields.items()})
 
 
 def _feature(field: Field) -> tfds.features.FeatureConnector:
@@ -50,14 +51,17 @@ class RecordSetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     name = "records"
     VERSION = tfds.core.Version(f"{SCHEMA_VERSION}.0.0")
 
-    def __init__(self, *, examples: Mapping[str, Sequence[Example]], description: str, data_dir: Path) -> None:
+    def __init__(
+        self, *, examples: Mapping[str, Sequence[Example]], description: str, data_dir: Path, sequences_only: bool
+    ) -> None:
         """`examples` by split; they are read once, in order, and never all held in memory."""
         self._examples = examples
         self._description = description
+        self._features = features(sequences_only=sequences_only)
         super().__init__(data_dir=data_dir)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(builder=self, description=self._description, features=features())
+        return tfds.core.DatasetInfo(builder=self, description=self._description, features=self._features)
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         del dl_manager
@@ -66,7 +70,7 @@ class RecordSetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _generate_examples(self, examples: Sequence[Example]) -> Iterator[tuple[str, dict[str, Any]]]:
         for example in examples:
             # The key orders the records: tensorflow-datasets sorts them by its hash, the same way each time.
-            yield example.id, {name: _plain(getattr(example, name)) for name in schema()}
+            yield example.id, {name: _plain(getattr(example, name)) for name in self._features}
 
 
 def _plain(value: Any) -> Any:
@@ -74,7 +78,12 @@ def _plain(value: Any) -> Any:
 
 
 def write_record_set(
-    directory: Path, examples: Mapping[str, Sequence[Example]], metadata: Mapping[str, Any], shards: int | None = None
+    directory: Path,
+    examples: Mapping[str, Sequence[Example]],
+    metadata: Mapping[str, Any],
+    shards: int | None = None,
+    *,
+    sequences_only: bool = False,
 ) -> dict[str, dict[str, int]]:
     """Write `examples` as a record set into `directory`.
 
@@ -87,6 +96,7 @@ def write_record_set(
       metadata: what `metadata.json` says beside the schema version and the counts of each split; needs `task`.
       shards: shards of each split, at most the records of the smallest; None lets tensorflow-datasets choose by
         size (one for up to 64 MiB).
+      sequences_only: leave structure and labels out of the records (`example.schema`).
 
     Returns:
       Split -> what it holds, as `bihf_jax.data.records.write_index` counts it.
@@ -107,7 +117,10 @@ def write_record_set(
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=directory) as scratch:
         builder = RecordSetBuilder(
-            examples=examples, description=f"{metadata['task']} records of bihf_jax", data_dir=Path(scratch)
+            examples=examples,
+            description=f"{metadata['task']} records of bihf_jax",
+            data_dir=Path(scratch),
+            sequences_only=sequences_only,
         )
         config = tfds.download.DownloadConfig(num_shards=shards, try_download_gcs=False)
         tfds.disable_progress_bar()

@@ -6,8 +6,11 @@ row of the residue grid without renumbering.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
+
+from bihf_jax.data import alphabet
 
 SCHEMA_VERSION = 1
 
@@ -17,6 +20,8 @@ BACKBONE_ATOMS: tuple[str, ...] = ("N", "CA", "C", "O", "CB")
 TORSIONS: tuple[str, ...] = ("phi", "psi", "omega", "chi1", "chi2", "chi3", "chi4")
 # Neighbours kept in a record; a model may use any K up to this many (the nearest K).
 MAX_NEIGHBOURS = 32
+# ASCII code in `Example.insertion_code` of a residue that has none.
+NO_INSERTION_CODE = ord(" ")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,9 +61,20 @@ class Field:
     shape: tuple[int | None, ...]
 
 
-def schema() -> dict[str, Field]:
-    """Name -> dtype and shape of every field of a record; the only description of it, for writer and reader."""
-    return {
+# What a record of sequences alone leaves out: it follows from the tokens, or there is none (`sequence_example`).
+NOT_IN_SEQUENCES: tuple[str, ...] = (
+    *("chain_segment", "residue_number", "insertion_code", "backbone", "backbone_mask", "torsions", "torsion_mask"),
+    *("neighbour_offset", "label", "label_mask"),
+)
+
+
+def schema(*, sequences_only: bool = False) -> dict[str, Field]:
+    """Name -> dtype and shape of every field of a record; the only description of it, for writer and reader.
+
+    Args:
+      sequences_only: the schema of records that hold tokens and no structure: a byte a slot in place of 190.
+    """
+    fields = {
         "id": Field("str", ()),
         "source": Field("str", ()),
         "group": Field("str", ()),
@@ -76,3 +92,31 @@ def schema() -> dict[str, Field]:
         "label_mask": Field("bool", (None,)),
         "weight": Field("float32", ()),
     }
+    return {name: field for name, field in fields.items() if not (sequences_only and name in NOT_IN_SEQUENCES)}
+
+
+def sequence_example(*, tokens: np.ndarray, **others: Any) -> Example:
+    """An example without structure and labels, from its tokens.
+
+    Args:
+      tokens: [n] int8, every chain `<cls> residues <eos>`.
+      **others: the other fields of `schema(sequences_only=True)`.
+
+    Returns:
+      The example; residues are numbered from 1 in each chain. What is absent is read-only and takes no memory.
+    """
+    chain_segment = np.cumsum(tokens == alphabet.CLS).astype(np.int16)
+    slots = np.arange(len(tokens))
+    residue_number = (slots - np.flatnonzero(tokens == alphabet.CLS)[chain_segment - 1]).astype(np.int32)
+    residue_number[tokens == alphabet.EOS] = 0
+    fields = schema()
+    absent = {
+        name: np.broadcast_to(np.zeros((), fields[name].dtype), (len(tokens), *fields[name].shape[1:]))
+        for name in NOT_IN_SEQUENCES
+    }
+    present = {
+        "chain_segment": chain_segment,
+        "residue_number": residue_number,
+        "insertion_code": np.broadcast_to(np.uint8(NO_INSERTION_CODE), len(tokens)),
+    }
+    return Example(tokens=tokens, **{**absent, **present}, **others)
