@@ -15,6 +15,9 @@ one whose id an earlier one has. All is counted.
 **Long sequences** are cut into windows of at most ``--max-residues``, as few and as equal as can be, each a record
 ``ID/first-last`` with ``<cls>`` and ``<eos>`` of its own. A residue near a cut sees one side only.
 
+**Subsets.** ``--sample`` takes so many sequences at random, before they are clustered; those not drawn are counted, and
+the only ones that the report does not list.
+
 **Splits.** Clusters are drawn at random; each goes to test or validation as a whole if it still fits into that split's
 share of the residues, and to training otherwise: a family larger than a whole held-out split is always in training.
 Then held-out sequences that a search relates to a training sequence after all are left out (`splits`), and of each
@@ -50,6 +53,7 @@ OUTCOMES = {
     "letters": "letters that are no residue",
     "no_amino_acid": "none of the 20 amino acids in it",
     "repeated_id": "an earlier sequence has the same id",
+    "not_drawn": "not among the --sample that was drawn",
     "related_to_training": "held out, but related to a training sequence",
     "over_per_cluster": "its cluster has more than --per-cluster sequences",
 }
@@ -88,9 +92,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="folder for the record set; must hold none yet")
     parser.add_argument("--min-residues", type=int, default=30, help="shorter sequences get no record")
     parser.add_argument("--max-residues", type=int, default=1022, help="longer sequences are cut into windows")
+    parser.add_argument("--sample", type=int, help="sequences drawn at random, before clustering; all if not given")
     parser.add_argument("--per-cluster", type=int, help="sequences kept of a cluster; all if not given")
     parser.add_argument("--split", default="0.99,0.005,0.005", help="shares of residues: train,validation,test")
-    parser.add_argument("--seed", type=int, default=0, help="of the clusters held out and the sequences kept")
+    parser.add_argument("--seed", type=int, default=0, help="of all that is drawn at random")
     parser.add_argument("--identity", type=float, default=0.3, help="sequences at least this identical are related")
     parser.add_argument(
         "--coverage", type=float, default=splits.COVERAGE, help="share of the shorter sequence that must be aligned"
@@ -116,7 +121,7 @@ class Account:
     Attributes:
       outcomes: of `OUTCOMES`, sequences each.
       changes: of `CHANGES`, sequences each.
-      left_out: every sequence without a record.
+      left_out: every sequence without a record, but for those not drawn.
     """
 
     def __init__(self) -> None:
@@ -142,6 +147,8 @@ def build(args: argparse.Namespace) -> dict[str, Any]:
     account = Account()
     records = _swissprot(args.swissprot) if args.swissprot else _fasta(args.fasta)
     entries = list(read_entries(tqdm(records, desc="reading", unit=" sequences", mininterval=5), account, args))
+    if args.sample:
+        entries = _drawn(entries, args.sample, args.seed, account)
     if not entries:
         raise ValueError(f"no sequence is left to write; what became of them: {dict(account.outcomes)}")
     known = [_known_letters(entry.sequence) for entry in entries]
@@ -165,6 +172,7 @@ def build(args: argparse.Namespace) -> dict[str, Any]:
         "coverage_of_shorter": args.coverage,
         "fractions": fractions,
         "seed": args.seed,
+        "sample": args.sample,
         "per_cluster": args.per_cluster,
         "clusters": int(cluster.max()) + 1,
         "largest_cluster": int((cluster == 0).sum()),
@@ -178,13 +186,22 @@ def build(args: argparse.Namespace) -> dict[str, Any]:
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / REPORT_FILE).write_text(json.dumps(report, indent=1) + "\n", "utf-8")
     _print_report(report)
-    _write(args, {name: Examples(entries, cluster, chosen, args.max_residues) for name, chosen in numbers.items()}, method)
+    _write(
+        args, {name: Examples(entries, cluster, chosen, args.max_residues) for name, chosen in numbers.items()}, method
+    )
     return report
 
 
 def _check_settings(args: argparse.Namespace) -> list[float]:
     """The fractions; everything that can be wrong is checked before minutes of reading."""
-    for name, least in (("workers", 1), ("min_residues", 1), ("max_residues", 2), ("shards", 1), ("per_cluster", 1)):
+    for name, least in (
+        ("workers", 1),
+        ("min_residues", 1),
+        ("max_residues", 2),
+        ("shards", 1),
+        ("sample", 1),
+        ("per_cluster", 1),
+    ):
         value = getattr(args, name)
         if value is not None and value < least:
             raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be at least {least}")
@@ -251,6 +268,13 @@ def _cleaned(sequence: str, account: Account) -> str:
     cleaned = without_stop.replace("J", "X")
     account.changes["j"] += cleaned != without_stop
     return cleaned
+
+
+def _drawn(entries: list[Entry], count: int, seed: int, account: Account) -> list[Entry]:
+    """So many of the entries at random, in their order; the others are counted."""
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(entries))[:count])
+    account.outcomes["not_drawn"] += len(entries) - len(drawn)
+    return [entries[i] for i in drawn]
 
 
 _KNOWN = str.maketrans("BUZO", "XXXX")

@@ -10,9 +10,9 @@ A record set is a directory that `data_prep.build` writes:
 
 **Encoding.** An array is one byte string, its little-endian C-order bytes (tensorflow-datasets' ``Encoding.BYTES``), so
 that reading it is `np.frombuffer` without a copy. A set of sequences alone has the fields that follow from the tokens
-left out of its records (`example.NOT_IN_SEQUENCES`). Strings are byte strings, the weight is a float_list. Measured on the
-training split of Docking Benchmark 5.5 (median 228 slots, 41 kB a record), records per second of one core: decoding raw
-bytes 12,000 (9,400 with the read and both checksums); zlib 3,500 at 0.61 of the size; native float and int64 lists
+left out of its records (`example.NOT_IN_SEQUENCES`). Strings are byte strings, the weight is a float_list. Measured on
+the training split of Docking Benchmark 5.5 (median 228 slots, 41 kB a record), records per second of one core: decoding
+raw bytes 12,000 (9,400 with the read and both checksums); zlib 3,500 at 0.61 of the size; native float and int64 lists
 6,800, with a parser in C, at 1.6 times the size. A host must keep up with its accelerators, so raw bytes it is.
 """
 
@@ -45,7 +45,10 @@ def encode_example(example: Example, *, sequences_only: bool = False) -> bytes:
       ValueError: a field whose dtype or shape is not that of `schema()`.
     """
     return tfrecord.serialize_example(
-        {name: _encode_field(name, field, getattr(example, name)) for name, field in schema(sequences_only=sequences_only).items()}
+        {
+            name: _encode_field(name, field, getattr(example, name))
+            for name, field in schema(sequences_only=sequences_only).items()
+        }
     )
 
 

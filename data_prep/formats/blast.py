@@ -32,7 +32,9 @@ def read_protein_database(path: Path) -> Iterator[tuple[str, str]]:
     index, residues, headers = (_read(path, ending) for ending in (".pin", ".psq", ".phr"))
     header_ends, sequence_ends = _offsets(Path(f"{path}.pin"), index)
     if sequence_ends[-1] != len(residues) or header_ends[-1] != len(headers):
-        raise FormatError(f"{path}: .pin speaks of other sizes than .psq and .phr have; they are of different databases")
+        raise FormatError(
+            f"{path}: .pin speaks of other sizes than .psq and .phr have; they are of different databases"
+        )
     letters = residues.translate(_TO_ASCII)
     for i in range(len(header_ends) - 1):
         header = headers[header_ends[i] : header_ends[i + 1]]
