@@ -7,7 +7,7 @@ import numpy as np
 
 from bihf_jax.data import alphabet
 from bihf_jax.data.batch import ProteinBatch
-from bihf_jax.data.example import BACKBONE_ATOMS, MAX_NEIGHBOURS, TORSIONS, Example
+from bihf_jax.data.example import BACKBONE_ATOMS, MAX_NEIGHBOURS, TORSIONS, Example, schema
 from bihf_jax.data.plan import GridShape
 
 _STRUCTURE_ATOMS = [BACKBONE_ATOMS.index(name) for name in ("N", "CA", "C")]
@@ -160,11 +160,7 @@ def crop_example(example: Example, max_slots: int, rng: np.random.Generator) -> 
 
 def _take_slots(example: Example, keep: np.ndarray) -> Example:
     """The example reduced to the slots where `keep` [n]."""
-    kept = {
-        field.name: getattr(example, field.name)[keep]
-        for field in dataclasses.fields(example)
-        if field.name != "chain_ids" and getattr(getattr(example, field.name), "shape", ())[:1] == keep.shape
-    }
+    kept = {name: getattr(example, name)[keep] for name, field in schema().items() if field.shape[:1] == ("slots",)}
     chains, segment = np.unique(kept["chain_segment"], return_inverse=True)
     kept["chain_segment"] = (segment + 1).astype(example.chain_segment.dtype)
     kept["chain_ids"] = tuple(example.chain_ids[c - 1] for c in chains)
