@@ -7,6 +7,15 @@ In a config document `config.encoder.plm.pretrained` says which weights a run st
 """
 
 from bihf_jax.pretrained.esm2 import ESM2, esm2_config, load_esm2, save_esm2, with_pretrained_plm
+from bihf_jax.pretrained.hugging_face import save_hugging_face
 from bihf_jax.pretrained.tensors import PretrainedError
 
-__all__ = ["ESM2", "PretrainedError", "esm2_config", "load_esm2", "save_esm2", "with_pretrained_plm"]
+__all__ = [
+    "ESM2",
+    "PretrainedError",
+    "esm2_config",
+    "load_esm2",
+    "save_esm2",
+    "save_hugging_face",
+    "with_pretrained_plm",
+]

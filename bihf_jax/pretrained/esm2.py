@@ -94,18 +94,20 @@ def esm2_config(source: str | Path, *, revision: str | None = None) -> PLMConfig
 
 
 def with_pretrained_plm(params: Params, config: PLMConfig) -> Params:
-    """The parameters of a model that contains the fused encoder, its pLM's replaced by those of `config.pretrained`.
+    """The parameters of a model, its pLM's replaced by those of `config.pretrained`.
 
     Args:
-      params: of `ResidueModel`, with "encoder" and in it "plm". Its types are kept, and so are LoRA's updates.
+      params: of a model with the fused encoder ("encoder" and in it "plm"), or with the pLM alone ("plm"), whose head
+        for masked tokens is then replaced too. Types are kept, and so are LoRA's updates.
       config: of its pLM.
 
     Raises:
       PretrainedError: as `load_esm2`, or the weights are of another size than `config`.
     """
-    if "plm" not in params["encoder"]:
+    parent = params.get("encoder", params)
+    if "plm" not in parent:
         raise PretrainedError("config.encoder.plm.pretrained is set, but the fusion method runs no sequence side")
-    model = load_esm2(config.pretrained, head=False)
+    model = load_esm2(config.pretrained, head="lm_head" in parent["plm"])
     theirs, ours = model.config.architecture, config.architecture
     if theirs != ours:
         differing = ", ".join(
@@ -115,9 +117,10 @@ def with_pretrained_plm(params: Params, config: PLMConfig) -> Params:
             f"config.encoder.plm: {config.pretrained} has {differing}; leave these keys (and name) out of the config: "
             f"pretrained gives them"
         )
-    plm, weights = map(flax.traverse_util.flatten_dict, (params["encoder"]["plm"], model.params))
+    plm, weights = map(flax.traverse_util.flatten_dict, (parent["plm"], model.params))
     plm |= {path: leaf.astype(plm[path].dtype, copy=False) for path, leaf in weights.items()}
-    return params | {"encoder": params["encoder"] | {"plm": flax.traverse_util.unflatten_dict(plm)}}
+    parent = parent | {"plm": flax.traverse_util.unflatten_dict(plm)}
+    return params | {"encoder": parent} if "encoder" in params else parent
 
 
 # ---- finding and reading ---------------------------------------------------------------------------------------------
@@ -160,8 +163,8 @@ def _read(path: Path) -> Published:
 def _convert(published: Published, head: bool) -> ESM2:
     """Audits names, shapes and types before it reads the first tensor, then reads one after the other."""
     shapes = _parameter_shapes(published.config, head)
-    tensor_of = {path: published.tensors.get(_tensor_name(path)) for path in shapes}
-    used = {_tensor_name(path) for path in shapes}
+    tensor_of = {path: published.tensors.get(tensor_name(path)) for path in shapes}
+    used = {tensor_name(path) for path in shapes}
     unused = {name for name in published.tensors.keys() - used if _is_unused(name, head)}
     _audit(published, shapes, tensor_of, published.tensors.keys() - used - unused)
     # All are allocated before the first is read: copies that are made and freed between them would leave holes.
@@ -184,7 +187,7 @@ def _parameter_shapes(config: PLMConfig, head: bool) -> dict[tuple[str, ...], tu
     return {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(variables["params"]).items()}
 
 
-def _tensor_name(path: tuple[str, ...]) -> str:
+def tensor_name(path: tuple[str, ...]) -> str:
     """fair-esm's name: ("layers_0", "fc1", "kernel") -> "layers.0.fc1.weight"."""
     *modules, leaf = path
     modules = [re.sub(r"^layers_(\d+)$", r"layers.\1", module) for module in modules]
@@ -252,19 +255,26 @@ def save_esm2(model: ESM2, folder: str | Path) -> None:
     folder = Path(folder).absolute()
     if folder.exists():
         raise PretrainedError(f"{folder} exists; give another folder, or remove it")
+    check_parameters(model)
     config, head = PLMConfig(**model.config.architecture), "lm_head" in model.params
-    found = {path: np.shape(leaf) for path, leaf in flax.traverse_util.flatten_dict(model.params).items()}
-    if differing := sorted({path for path, _ in found.items() ^ _parameter_shapes(config, head).items()}):
-        raise PretrainedError(
-            f"these are not the parameters of an ESM-2 of {config.layers} layers, width {config.width}: "
-            f"{len(differing)} differ, the first is {'/'.join(differing[0])}; merge LoRA's updates with "
-            f"models.merge_lora first"
-        )
     about = {"config": config.architecture, "head": head, "alphabet": "".join(alphabet.TOKENS), "version": __version__}
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), model.params)
     items = {"params": ocp.args.PyTreeSave(params), "about": ocp.args.JsonSave(about)}
     with _checkpointer() as checkpointer:
         checkpointer.save(folder, args=ocp.args.Composite(**items))
+
+
+def check_parameters(model: ESM2) -> None:
+    """Raises PretrainedError where the parameters are not those of the config, with or without the head."""
+    config = PLMConfig(**model.config.architecture)
+    found = {path: np.shape(leaf) for path, leaf in flax.traverse_util.flatten_dict(model.params).items()}
+    wanted = _parameter_shapes(config, "lm_head" in model.params)
+    if differing := sorted({path for path, _ in found.items() ^ wanted.items()}):
+        raise PretrainedError(
+            f"these are not the parameters of an ESM-2 of {config.layers} layers, width {config.width}: "
+            f"{len(differing)} differ, the first is {'/'.join(differing[0])}; merge LoRA's updates with "
+            f"models.merge_lora first"
+        )
 
 
 def _checkpointer() -> ocp.Checkpointer:

@@ -35,6 +35,7 @@ from scipy import stats
 
 from bihf_jax.tasks import metrics
 from bihf_jax.tasks.predictions import LabelledResidues, Predictions
+from bihf_jax.tasks.tables import aligned, interval_text, markdown
 
 SCORES_VERSION = 1
 MODEL = "model"
@@ -99,12 +100,12 @@ def write_scores(scores: dict, path: str | os.PathLike[str]) -> None:
 
 def score_table(scores: dict) -> str:
     """Aligned text: per split one table of the contestants and one of the differences to the model."""
-    return "\n\n".join(_split_text(split, scores, _aligned) for split in scores["splits"]) + "\n"
+    return "\n\n".join(_split_text(split, scores, aligned) for split in scores["splits"]) + "\n"
 
 
 def markdown_table(scores: dict) -> str:
     """The same as `score_table`, in Markdown."""
-    return "\n\n".join(_split_text(split, scores, _markdown, "### ") for split in scores["splits"]) + "\n"
+    return "\n\n".join(_split_text(split, scores, markdown, "### ") for split in scores["splits"]) + "\n"
 
 
 # --- scores ---
@@ -277,7 +278,7 @@ def _score_rows(entry: dict) -> list[list[str]]:
     rows = [
         [
             _display(name),
-            *(_interval_text(score[metric]) for metric in _DIFFERENCE_METRICS),
+            *(interval_text(score[metric]) for metric in _DIFFERENCE_METRICS),
             f"{score['threshold']:.3g}",
         ]
         for name, score in entry["scores"].items()
@@ -290,7 +291,7 @@ def _difference_rows(entry: dict) -> list[list[str]]:
     rows = [
         [
             f"{_display(pair['first'])} - {_display(pair['second'])}",
-            *(_interval_text(pair[metric], signed=True) for metric in _DIFFERENCE_METRICS),
+            *(interval_text(pair[metric], signed=True) for metric in _DIFFERENCE_METRICS),
             _share_text(pair["auc_pr"].get("share_above_zero")),
         ]
         for pair in entry["differences"]
@@ -310,7 +311,7 @@ def _notes(entry: dict, chosen_here: bool) -> list[str]:
         notes.append("A control is one draw of an arbitrary function: only several seeds together show chance.")
     if controls := entry.get("controls"):
         means = ", ".join(
-            f"{_TITLES[metric]} {_interval_text(controls[metric])} (chance {controls[metric]['chance']:.3f})"
+            f"{_TITLES[metric]} {interval_text(controls[metric])} (chance {controls[metric]['chance']:.3f})"
             for metric in ("auc_pr", "roc_auc")
         )
         verdict = "at chance" if controls["at_chance"] else "NOT at chance: look for a leak"
@@ -332,26 +333,5 @@ def _display(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _interval_text(estimate: dict, signed: bool = False) -> str:
-    if estimate["value"] is None:
-        return "n/a"
-    sign = "+" if signed else ""
-    text = f"{estimate['value']:{sign}.3f}"
-    return text if estimate["low"] is None else f"{text} [{estimate['low']:{sign}.3f}, {estimate['high']:{sign}.3f}]"
-
-
 def _share_text(share: float | None) -> str:
     return "n/a" if share is None else f"{share:.1%}"
-
-
-def _aligned(rows: list[list[str]]) -> str:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
-
-
-def _markdown(rows: list[list[str]]) -> str:
-    header, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    lines = [header, ["---"] * len(header), *body]
-    return "\n".join("| " + " | ".join(row) + " |" for row in lines)

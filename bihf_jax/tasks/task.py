@@ -2,33 +2,22 @@
 
 import abc
 import dataclasses
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from bihf_jax.data.batch import ProteinBatch
+from bihf_jax.tasks.objective import LossSums, Objective
 
 
-class LossSums(NamedTuple):
-    """A loss as sum and weight, so that devices, steps and hosts are averaged exactly: loss / weight at the end."""
-
-    loss: jax.Array  # [] float32, weighted sum over labels
-    weight: jax.Array  # [] float32, sum of the weights of the labels
-
-
-class Task(abc.ABC):
+class Task(Objective):
     """One of the comparisons that the model is judged on."""
 
     name: str
     num_outputs: int
     selection_metric: str  # name of the validation metric that picks the best checkpoint; larger is better
     label_names: tuple[str, ...]  # what the labels 0, 1, .. mean; a score is of the last one
-
-    @abc.abstractmethod
-    def loss(self, logits: jax.Array, batch: ProteinBatch) -> LossSums:
-        """Logits [R, L, num_outputs] float32 -> sums over this device's labels."""
 
     @abc.abstractmethod
     def scores(self, logits: jax.Array) -> jax.Array:

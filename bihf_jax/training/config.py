@@ -14,9 +14,10 @@ from bihf_jax.configuration import ConfigError, build, differences
 from bihf_jax.data.plan import GridShape
 from bihf_jax.models.config import EncoderConfig, FusionConfig, GVPConfig, HeadConfig, PLMConfig, StructureConfig
 from bihf_jax.models.heads import ResidueModel
+from bihf_jax.models.masked_language import MaskedLanguageModel
 from bihf_jax.models.structure import structure_encoder
 from bihf_jax.pretrained import esm2_config
-from bihf_jax.tasks import Task, make_task
+from bihf_jax.tasks import Objective, make_task
 from bihf_jax.training.optimizer import OptimizerConfig, learning_rate_schedule
 
 CONFIG_FILE = "config.json"  # in the folder of a run
@@ -94,13 +95,20 @@ class ExperimentConfig:
     head: HeadConfig = dataclasses.field(default_factory=HeadConfig)
     seed: int = 0
 
-    def make_task(self) -> Task:
+    def make_task(self) -> Objective:
         settings = dict(self.task)
         return make_task(settings.pop("name", ""), settings)
 
     def make_model(self) -> nn.Module:
         """The model: called with (batch, row_id), gives logits [R, L, outputs]."""
-        return ResidueModel(self.encoder, self.head)
+        return MODELS[self.make_task().model](self)
+
+
+# `Objective.model` -> the model that it trains.
+MODELS: dict[str, Callable[[ExperimentConfig], nn.Module]] = {
+    "residue": lambda config: ResidueModel(config.encoder, config.head),
+    "masked_language": lambda config: MaskedLanguageModel(config.encoder),
+}
 
 
 def experiment_config(values: Mapping[str, Any], workdir: Path | None = None) -> ExperimentConfig:
@@ -136,6 +144,11 @@ def experiment_config(values: Mapping[str, Any], workdir: Path | None = None) ->
         raise ConfigError(
             f"config.encoder.structure.neighbours is {config.encoder.structure.neighbours}, but config.data.neighbours "
             f"gives each residue {config.data.neighbours}; lower the first or raise the second"
+        )
+    if task.model == "masked_language" and config.encoder.sides != ("sequence",):
+        raise ConfigError(
+            f"task {task.name!r} trains the pLM alone, but config.encoder.fusion runs "
+            f"{' and '.join(config.encoder.sides)}; set config.encoder.fusion = {'name': 'sequence_only'}"
         )
     return dataclasses.replace(config, head=dataclasses.replace(config.head, num_outputs=task.num_outputs))
 

@@ -22,12 +22,13 @@ from bihf_jax.data.plan import GridShape, fill, make_plan
 from bihf_jax.data.records import RecordSet
 from bihf_jax.data.shuffled import ShuffledLabels
 from bihf_jax.pretrained import with_pretrained_plm
-from bihf_jax.tasks import Task, metrics, predictions
+from bihf_jax.tasks import Objective, metrics, predictions
+from bihf_jax.tasks.mlm import mlm_metrics
 from bihf_jax.training import hosts, learning, supervisor
 from bihf_jax.training import step as step_lib
 from bihf_jax.training.checkpoints import Checkpoints, Progress
 from bihf_jax.training.config import ExperimentConfig, TrainingConfig, experiment_config, keep_config
-from bihf_jax.training.evaluation import Scorer
+from bihf_jax.training.evaluation import Scorer, SumScorer, make_scorer
 from bihf_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from bihf_jax.training.run_log import NoLog, RunLog, parameter_table
 
@@ -169,7 +170,7 @@ def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
         settings=config.training,
         task=task,
         train_step=step_lib.pmap_train_step(model, task, optimizer, plm, config.seed),
-        scorer=Scorer(model, task, shape, host),
+        scorer=make_scorer(config),
         validation_records=validation_records,
         checkpoints=checkpoints,
         run_log=run_log,
@@ -186,9 +187,9 @@ class _Loop:
     """The parts that one step after the other goes through: train, log, validate, save."""
 
     settings: TrainingConfig
-    task: Task
+    task: Objective
     train_step: step_lib.CompiledStep
-    scorer: Scorer
+    scorer: Scorer | SumScorer
     validation_records: RecordSet
     checkpoints: Checkpoints
     run_log: RunLog | NoLog
@@ -253,12 +254,15 @@ class _Loop:
         return dataclasses.replace(progress, best_score=score, best_step=step)
 
 
-def validate(scorer: Scorer, params: Any, records: RecordSet, task: Task) -> dict[str, float]:
-    """Loss, AUC-PR and ROC-AUC of a split.
+def validate(scorer: Scorer | SumScorer, params: Any, records: RecordSet, task: Objective) -> dict[str, float]:
+    """Loss, AUC-PR and ROC-AUC of a split; or `mlm_metrics`, where the task is that.
 
     Raises:
       ConfigError: the split has labels of one class only, so that its selection metric is not defined.
     """
+    if isinstance(scorer, SumScorer):
+        values = mlm_metrics(scorer.score(params, records))
+        return {"loss": -values["log_likelihood"], **values}
     scores, loss = scorer.score(params, records)
     labelled = predictions.from_examples(records, scores).labelled()
     # Neither metric depends on the threshold, which is chosen on this split when the model is evaluated.
