@@ -2,8 +2,8 @@
 
 Restores the best checkpoint and scores each split, beside two trivial baselines on the same residues: the positive
 rate and a logistic regression on residue type and burial. Prints the table; writes `scores.json`, `scores.md`, a CSV of
-predictions a split, and PNG pictures into the run's folder. A run of the task `mlm` has perplexity and recovery instead,
-beside the unigram baseline, and no predictions. Several hosts share the scoring: docs/multihost.md.
+predictions a split, and PNG pictures into the run's folder. A run of the task `mlm` has perplexity and recovery
+instead, beside the unigram baseline, and no predictions. Several hosts share the scoring: docs/multihost.md.
 """
 
 import dataclasses
