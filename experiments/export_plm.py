@@ -5,11 +5,11 @@ Writes `config.json`, `model.safetensors` and `vocab.txt` in Hugging Face's form
 the task `mlm`; updates of low rank are merged into the weights.
 """
 
+import argparse
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-
-from absl import app, flags
 
 from bihf_jax.configuration import ConfigError
 from bihf_jax.models import merge_lora
@@ -20,10 +20,6 @@ from bihf_jax.training.restore import restore_model
 from experiments import logs
 
 _LOGGER = logging.getLogger("bihf_jax.export_plm")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "Folder to write; must not exist", required=True)
-_CHECKPOINT = flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which checkpoint")
-_DTYPE = flags.DEFINE_enum("dtype", "float32", SAVED_DTYPES, "Of the file")
 
 
 def export_plm(workdir: str | Path, output: str | Path, *, checkpoint: str = "best", dtype: str = "float32") -> None:
@@ -44,17 +40,24 @@ def export_plm(workdir: str | Path, output: str | Path, *, checkpoint: str = "be
     _LOGGER.info("%s checkpoint of step %d written to %s as %s", checkpoint, restored.step, output, dtype)
 
 
-def main(argv: list[str]) -> None:
-    """Parses flags and exports."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.export_plm", description="Export the pLM of a run in Hugging Face's form of ESM-2."
+    )
+    parser.add_argument("--workdir", required=True, help="folder of the run")
+    parser.add_argument("--output", required=True, help="folder to write; must not exist")
+    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which one")
+    parser.add_argument("--dtype", choices=SAVED_DTYPES, default="float32", help="of the file")
+    args = parser.parse_args(argv)
     try:
-        export_plm(_WORKDIR.value, _OUTPUT.value, checkpoint=_CHECKPOINT.value, dtype=_DTYPE.value)
+        export_plm(args.workdir, args.output, checkpoint=args.checkpoint, dtype=args.dtype)
     except (ConfigError, CheckpointError, PretrainedError) as error:
         print(f"export_plm: {error}", file=sys.stderr)
-        sys.exit(1)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
     logs.show_progress()
-    app.run(main)
+    sys.exit(main())

@@ -65,5 +65,5 @@ def test_damaged_gzip_is_named(tmp_path, damage):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FormatError, match="none.fasta: no such file"):
+    with pytest.raises(FormatError, match=r"none\.fasta: no such file"):
         list(read_fasta(tmp_path / "none.fasta"))
