@@ -148,7 +148,7 @@ def experiment_config(values: Mapping[str, Any], workdir: Path | None = None) ->
     if task.model == "masked_language" and config.encoder.sides != ("sequence",):
         raise ConfigError(
             f"task {task.name!r} trains the pLM alone, but config.encoder.fusion runs "
-            f"{' and '.join(config.encoder.sides)}; set config.encoder.fusion = {'name': 'sequence_only'}"
+            f"{' and '.join(config.encoder.sides)}; set config.encoder.fusion.name to sequence_only"
         )
     return dataclasses.replace(config, head=dataclasses.replace(config.head, num_outputs=task.num_outputs))
 
