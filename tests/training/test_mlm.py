@@ -14,7 +14,7 @@ from bihf_jax.data import alphabet
 from bihf_jax.data.example import sequence_example
 from bihf_jax.data.grid import example_batch, make_grid, split_over_devices
 from bihf_jax.data.records import RecordSet
-from bihf_jax.pretrained import PretrainedError, load_esm2
+from bihf_jax.pretrained import PretrainedError, load_esm2, with_pretrained_plm
 from bihf_jax.tasks.mlm import COUNTS, NUM_SUMS
 from bihf_jax.training import step as step_lib
 from bihf_jax.training.config import experiment_config
@@ -125,18 +125,23 @@ def test_what_a_run_leaves_behind(workdir):
     assert (workdir / "loss_curves.png").is_file()
 
 
-def test_exported_plm_starts_another_run(workdir, records, tmp_path):
-    """The exported folder holds the best checkpoint's pLM, and a run goes on from it, its head included."""
+def test_exported_plm_starts_another_run(workdir, tmp_path):
+    """The folder holds the best checkpoint's pLM; a run of mlm starts from all of it, a fused one without the head."""
     export_plm(workdir, tmp_path / "plm")
-    trained = TrainedModel.load(workdir)
-    of_run = jax.tree.map(lambda leaf: np.asarray(leaf)[0], trained.params["plm"])
+    of_run = jax.tree.map(lambda leaf: np.asarray(leaf)[0], TrainedModel.load(workdir).params["plm"])
     jax.tree.map(np.testing.assert_array_equal, load_esm2(tmp_path / "plm").params, of_run)
-    config = small_mlm(records, steps=1, evaluate_every=1, checkpoint_every=1)
-    config.encoder.plm = {"pretrained": str(tmp_path / "plm")}
-    config.training.optimizer.update({"warmup_steps": 0, "learning_rate": 1e-12, "final_learning_rate": 0.0})
-    again = train(config, tmp_path / "again")
-    started = jax.tree.map(lambda leaf: np.asarray(leaf)[0], TrainedModel.load(again).params["plm"])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), started, of_run)
+    alone, fused = small_mlm(), small_config("unused")
+    for config in (alone, fused):
+        config.encoder.plm = {"pretrained": str(tmp_path / "plm")}
+        made = experiment_config(config)
+        model, batch = made.make_model(), example_batch(made.data.grid_shape())
+        shapes = jax.eval_shape(lambda model=model, batch=batch: model.init(jax.random.key(0), batch, None)["params"])
+        random = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), shapes)
+        started = with_pretrained_plm(random, made.encoder.plm)
+        assert jax.tree.structure(started) == jax.tree.structure(random)
+        found = dict(started["plm"] if config is alone else started["encoder"]["plm"])
+        assert ("lm_head" in found) is (config is alone)
+        jax.tree.map(np.testing.assert_array_equal, found, {name: of_run[name] for name in found})
 
 
 def test_only_mlm_runs_are_exported(tmp_path, monkeypatch):
