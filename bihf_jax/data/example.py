@@ -78,7 +78,7 @@ def schema(version: int = SCHEMA_VERSION, *, sequences_only: bool = False) -> di
 
     Args:
       version: of the schema, of `READABLE_VERSIONS`.
-      sequences_only: the schema of records that hold tokens and no structure: a byte a slot in place of 190.
+      sequences_only: the schema of records that hold tokens and no structure: a byte a slot in place of 177.
     """
     fields = {
         "id": Field("str", ()),

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from bihf_jax.configuration import ConfigError
 from bihf_jax.data import alphabet
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.data.example import Example
@@ -79,6 +80,13 @@ class MaskedLanguageModelling(Objective):
         """Cross-entropy in nats, summed over the chosen residues with the weights of their examples."""
         weight = jnp.where(batch.label_mask, batch.weight, 0.0)
         return LossSums(jnp.sum(_nats(logits, batch) * weight), jnp.sum(weight))
+
+    def scores(self, logits: jax.Array) -> jax.Array:
+        """There are none: a model of this task gives features (`embed`), and probabilities only of masked residues."""
+        raise ConfigError(
+            f"a model of task {self.name!r} has no scores of residues; embed with it, or start the model of another "
+            "task from it (experiments.export_plm, config.encoder.plm.pretrained)"
+        )
 
     def sums(self, logits: jax.Array, batch: ProteinBatch) -> jax.Array:
         """What the scores are made of: [R, G, NUM_SUMS] float32 for each protein, weighted as the loss is.

@@ -150,6 +150,8 @@ def experiment_config(values: Mapping[str, Any], workdir: Path | None = None) ->
             f"task {task.name!r} trains the pLM alone, but config.encoder.fusion runs "
             f"{' and '.join(config.encoder.sides)}; set config.encoder.fusion.name to sequence_only"
         )
+    if task.model == "masked_language" and config.data.shuffle_labels:
+        raise ConfigError(f"task {task.name!r} makes its own labels; leave config.data.shuffle_labels out")
     return dataclasses.replace(config, head=dataclasses.replace(config.head, num_outputs=task.num_outputs))
 
 

@@ -154,7 +154,11 @@ def test_only_mlm_runs_are_exported(tmp_path, monkeypatch):
 
 
 def test_the_plm_alone_is_trained():
-    """A config whose fusion runs a structure side is refused with the fix."""
+    """Settings that this task does not read are refused with the fix: a structure side, shuffled labels."""
+    config = small_mlm()
+    config.data.shuffle_labels = True
+    with pytest.raises(ConfigError, match=r"leave config\.data\.shuffle_labels out"):
+        experiment_config(config)
     config = small_mlm()
     config.encoder.fusion = {"name": "local"}
     with pytest.raises(ConfigError, match="sequence_only"):
