@@ -312,7 +312,7 @@ def draw_clusters(cluster: np.ndarray, residues: np.ndarray, fractions: Sequence
                 split_of[number] = split
                 room[split] -= size[number]
                 break
-    if empty := [splits.SPLITS[split] for split in held_out if not (split_of == split).any()]:
+    if empty := [splits.SPLITS[split] for split in sorted(held_out) if not (split_of == split).any()]:
         raise ValueError(
             f"no cluster is small enough for {' and '.join(empty)}; the smallest has {size.min():.0f} of "
             f"{residues.sum()} residues. Give more sequences, or a larger --split"

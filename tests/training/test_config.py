@@ -42,7 +42,7 @@ def changed(**values):
             {"encoder__fusion__kind": "both"},
             r"config.encoder.fusion: FusionConfig.kind is 'both'; allowed: none, linear, local",
         ),
-        ({"task__name": "pbs"}, "unknown task 'pbs'; tasks are: ppbs"),
+        ({"task__name": "pbs"}, "unknown task 'pbs'; tasks are: mlm, ppbs"),
         ({"task__positive_weight": 0}, "positive_weight must be > 0, got 0"),
         ({"data__rows": 0}, "config.data: rows must be >= 1, got 0"),
         ({"training__steps": 0}, "config.training: steps must be >= 1, got 0"),
