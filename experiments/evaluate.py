@@ -1,9 +1,8 @@
 """Scores a trained model: `python -m experiments.evaluate --workdir=DIR`.
 
-Restores the best checkpoint and scores each split, beside two trivial baselines on the same residues: the positive
-rate and a logistic regression on residue type and burial. Prints the table; writes `scores.json`, `scores.md`, a CSV of
-predictions a split, and PNG pictures into the run's folder. A run of the task `mlm` has perplexity and recovery
-instead, beside the unigram baseline, and no predictions. Several hosts share the scoring: docs/multihost.md.
+Restores the best checkpoint and scores each split in the metrics of the task, beside two trivial baselines on the same
+residues or proteins (`tasks.task_baselines`). Prints the table; writes `scores.json`, `scores.md`, a CSV of predictions
+a split, and PNG pictures into the run's folder. Several hosts share the scoring: docs/multihost.md.
 """
 
 import dataclasses
@@ -13,14 +12,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 from absl import app, flags
 
 from bihf_jax.configuration import ConfigError
 from bihf_jax.data.records import RecordError, RecordSet
 from bihf_jax.pretrained import PretrainedError
-from bihf_jax.tasks import MaskedLanguageModelling, baselines, metrics, mlm_report, plots, report
+from bihf_jax.tasks import (
+    MaskedLanguageModelling,
+    Task,
+    check_labels,
+    metrics,
+    mlm_report,
+    plots,
+    report,
+    task_baselines,
+    task_report,
+)
+from bihf_jax.tasks.labelled import Labelled
 from bihf_jax.tasks.mlm import count_amino_acids, token_frequencies
-from bihf_jax.tasks.predictions import Predictions, from_examples
+from bihf_jax.tasks.tables import Table, table_of
 from bihf_jax.training import hosts
 from bihf_jax.training.checkpoints import CheckpointError
 from bihf_jax.training.evaluation import TrainedModel
@@ -67,11 +78,13 @@ def evaluate(
     contestants = {"model": model}
     for number, control in enumerate(controls, start=1):
         contestants["control" if number == 1 else f"control_{number}"] = TrainedModel.load(control, which="last")
-    is_mlm = isinstance(model.config.make_task(), MaskedLanguageModelling)
+    task = model.config.make_task()
+    is_mlm = isinstance(task, MaskedLanguageModelling)
     if is_mlm and controls:
         raise ConfigError("a run of task mlm has no labels to shuffle, so it has no controls; leave --controls out")
     splits = splits or (HELD_OUT if is_mlm else ("train", *HELD_OUT))
     sets = {split: RecordSet(records, split) for split in dict.fromkeys(["train", *splits])}
+    check_labels(task, sets["train"].labels, records)
     hosts.agree(
         "runs, checkpoints and records",
         {
@@ -91,20 +104,33 @@ def evaluate(
     if is_mlm:
         scores = _score_mlm(model, sets, splits) | {"run": run}
         if hosts.this_host().index == 0:
-            _write_scores(workdir, scores, mlm_report)
+            _write_scores(workdir, scores, task.selection_metric)
         return scores
-    fitted = baselines.fit_baselines(sets["train"])
+    fitted = task_baselines.fit_baselines(task, sets["train"])
 
-    predictions: dict[str, dict[str, Predictions]] = {}
+    predictions: dict[str, dict[str, Table]] = {}
     for split in splits:
         examples = sets[split]
-        predictions[split] = {name: from_examples(examples, m.score(examples)) for name, m in contestants.items()}
+        predictions[split] = {name: table_of(task, examples, m.score(examples)) for name, m in contestants.items()}
         for name, baseline in fitted.items():
-            predictions[split][name] = from_examples(examples, baselines.score_examples(baseline, examples))
-    scores = report.build_scores(predictions) | {"run": run}
+            scored = [baseline.score(example) for example in examples]
+            predictions[split][name] = table_of(task, examples, scored)
+    scores = report.build_scores(predictions) if _is_binary(task) else task_report.build_scores(task, predictions)
+    scores["run"] = run
     if hosts.this_host().index == 0:
-        _write(workdir, scores, predictions)
+        _write(workdir, task, scores, predictions)
     return scores
+
+
+def _is_binary(task: Task) -> bool:
+    """Binary residues have a report of their own, with the threshold of a call."""
+    return task.unit == "residue" and task.type == "binary"
+
+
+def _report_of(scores: dict) -> ModuleType:
+    if scores.get("task") == MaskedLanguageModelling.name:
+        return mlm_report
+    return task_report if "task" in scores else report
 
 
 def _score_mlm(model: TrainedModel, sets: dict[str, RecordSet], splits: Sequence[str]) -> dict:
@@ -113,23 +139,47 @@ def _score_mlm(model: TrainedModel, sets: dict[str, RecordSet], splits: Sequence
     return mlm_report.build_scores(sums, {split: sets[split].groups for split in splits}, frequencies)
 
 
-def _write_scores(workdir: Path, scores: dict, of_task: ModuleType) -> None:
-    """The numbers and their table, made by the report module of the task."""
+def _write_scores(workdir: Path, scores: dict, selection_metric: str) -> None:
+    """The numbers, their table and the course of the training."""
     report.write_scores(scores, workdir / "scores.json")
-    (workdir / "scores.md").write_text(of_task.markdown_table(scores) + "\n", encoding="utf-8")
-    plots.plot_loss_curves(read_rows(workdir), workdir / "loss_curves.png", title=workdir.name)
+    (workdir / "scores.md").write_text(_report_of(scores).markdown_table(scores) + "\n", encoding="utf-8")
+    rows = read_rows(workdir)
+    plots.plot_loss_curves(rows, workdir / "loss_curves.png", title=workdir.name, metric=selection_metric)
 
 
-def _write(workdir: Path, scores: dict, predictions: dict[str, dict[str, Predictions]]) -> None:
-    _write_scores(workdir, scores, report)
+def _write(workdir: Path, task: Task, scores: dict, predictions: dict[str, dict[str, Table]]) -> None:
+    _write_scores(workdir, scores, task.selection_metric)
     for split, contestants in predictions.items():
         contestants["model"].write_csv(workdir / f"predictions_{split}.csv")
-        labelled = contestants["model"].labelled()
-        if reason := metrics.undefined_reason(labelled.labels, labelled.weights):
+        _draw(workdir, task, split, {name: table.labelled() for name, table in contestants.items()})
+
+
+def _draw(workdir: Path, task: Task, split: str, contestants: dict[str, Labelled]) -> None:
+    """The pictures of one split that go with the type of its labels."""
+    labels, scores, _, groups = contestants["model"]
+    title = f"{split} split"
+    if not len(labels):
+        _LOGGER.warning("no picture of the %s split: it has no label", split)
+    elif task.type == "multiclass":
+        plots.plot_confusion(labels, scores, task.label_names, workdir / f"confusion_{split}.png", title)
+        right = scores.argmax(axis=1) == labels
+        plots.plot_calibration(scores.max(axis=1), right, workdir / f"calibration_{split}.png", title)
+    elif task.type == "regression":
+        first = [values if values.ndim == 1 else values[:, 0] for values in (labels, scores)]
+        plots.plot_scatter(*first, groups, task.label_names[0], workdir / f"scatter_{split}.png", title)
+    else:
+        # One control is enough. Of several classes, every pair of protein and class is a point of the curve.
+        drawn = {name: _flat(of) for name, of in contestants.items() if not name.startswith("control_")}
+        if reason := metrics.undefined_reason(drawn["model"].labels, drawn["model"].weights):
             _LOGGER.warning("no precision-recall curve of the %s split: %s", split, reason)
-            continue
-        drawn = {name: p for name, p in contestants.items() if not name.startswith("control_")}  # one control is enough
-        plots.plot_precision_recall(drawn, workdir / f"pr_curve_{split}.png", title=f"{split} split")
+        else:
+            plots.plot_precision_recall(drawn, workdir / f"pr_curve_{split}.png", title)
+
+
+def _flat(labelled: Labelled) -> Labelled:
+    """Several classes as one."""
+    size = labelled.labels.size // len(labelled.weights) if len(labelled.weights) else 1
+    return Labelled(labelled.labels.ravel(), labelled.scores.ravel(), *(np.repeat(x, size) for x in labelled[2:]))
 
 
 def main(argv: list[str]) -> None:
@@ -154,10 +204,8 @@ def _evaluate() -> int:
     except (ConfigError, PretrainedError, RecordError, CheckpointError, json.JSONDecodeError) as error:
         return multihost.fail(error)
     if hosts.this_host().index == 0:
-        is_mlm = scores.get("task") == MaskedLanguageModelling.name
-        print((mlm_report if is_mlm else report).score_table(scores))
-        more = "" if is_mlm else ", predictions_*.csv, pr_curve_*.png"
-        print(f"\nwritten to {workdir}: scores.json, scores.md, loss_curves.png{more}")
+        print(_report_of(scores).score_table(scores))
+        print(f"\nwritten to {workdir}: scores.json, scores.md, pictures and, but for task mlm, predictions_*.csv")
     return 0
 
 

@@ -79,6 +79,12 @@ class Labels:
         """The value of ``labels`` in ``metadata.json``."""
         return {"unit": self.unit, "type": self.type, "names": list(self.names)}
 
+    def values_of(self, example: Example) -> np.ndarray:
+        """The labels that `example` has: [labelled residues, 1], or [1, P], [0, P] for a protein with or without."""
+        if self.unit == "residue":
+            return example.label[example.label_mask][:, None]
+        return example.protein_label.reshape(-1, self.num_values)
+
     def check(self, example: Example) -> None:
         """Raise ValueError where the labels of `example` are not of this unit and type."""
         if self.unit == "protein":

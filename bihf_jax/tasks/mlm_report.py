@@ -21,7 +21,7 @@ import numpy as np
 
 from bihf_jax.tasks import metrics
 from bihf_jax.tasks.mlm import COUNTS, mlm_metrics, unigram_sums
-from bihf_jax.tasks.tables import aligned, interval_text, markdown
+from bihf_jax.tasks.report import aligned, interval_text, markdown_rows
 
 SCORES_VERSION = 1
 MODEL, UNIGRAM = "model", "unigram"
@@ -74,7 +74,7 @@ def score_table(scores: dict) -> str:
 
 def markdown_table(scores: dict) -> str:
     """The same as `score_table`, in Markdown."""
-    return "\n\n".join(_split_text(s, entry, markdown, "### ") for s, entry in scores["splits"].items()) + "\n"
+    return "\n\n".join(_split_text(s, entry, markdown_rows, "### ") for s, entry in scores["splits"].items()) + "\n"
 
 
 def _score_split(sums: np.ndarray, groups: np.ndarray, frequencies: np.ndarray, num_resamples: int, seed: int) -> dict:

@@ -21,7 +21,7 @@ class Objective(abc.ABC):
     name: str
     num_outputs: int  # logits of a slot
     selection_metric: str  # name of the validation metric that picks the best checkpoint; larger is better
-    model: ClassVar[str] = "residue"  # which model it trains, see `training.config.MODELS`
+    model: ClassVar[str] = "task"  # which model it trains, see `training.config.MODELS`
 
     def prepare(self, batch: ProteinBatch, key: jax.Array) -> ProteinBatch:
         """The batch as the model and the loss see it; drawn anew in each training step. As it is, here.

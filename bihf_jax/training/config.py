@@ -12,12 +12,13 @@ import flax.linen as nn
 
 from bihf_jax.configuration import ConfigError, build, differences
 from bihf_jax.data.plan import GridShape
+from bihf_jax.data.records import RecordSet
 from bihf_jax.models.config import EncoderConfig, FusionConfig, GVPConfig, HeadConfig, PLMConfig, StructureConfig
-from bihf_jax.models.heads import ResidueModel
+from bihf_jax.models.heads import TaskModel
 from bihf_jax.models.masked_language import MaskedLanguageModel
 from bihf_jax.models.structure import structure_encoder
 from bihf_jax.pretrained import esm2_config
-from bihf_jax.tasks import Objective, make_task
+from bihf_jax.tasks import TASKS, Objective, make_task, resolve_settings
 from bihf_jax.training.optimizer import OptimizerConfig, learning_rate_schedule
 
 CONFIG_FILE = "config.json"  # in the folder of a run
@@ -68,6 +69,7 @@ class TrainingConfig:
       log_every: a line in `metrics.jsonl`: the mean over the steps since the line before.
       evaluate_every: score the validation split, and keep the best checkpoint by it; also done at the last step.
       checkpoint_every: save to resume from; also done at each validation and at the last step.
+      patience: validations in a row without a better score after which the run ends; 0: it takes all its steps.
       optimizer: AdamW and its schedule.
     """
 
@@ -75,12 +77,15 @@ class TrainingConfig:
     log_every: int = 20
     evaluate_every: int = 200
     checkpoint_every: int = 100
+    patience: int = 0
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
         for name in ("steps", "log_every", "evaluate_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        if self.patience < 0:
+            raise ValueError(f"patience must be >= 0 validations, got {self.patience}")
         learning_rate_schedule(self.optimizer, self.steps)  # its own checks
 
 
@@ -88,7 +93,7 @@ class TrainingConfig:
 class ExperimentConfig:
     """One experiment: a task, its data, a model and a way to train it."""
 
-    task: Mapping[str, Any]  # {"name": ..., settings of that task}
+    task: Mapping[str, Any]  # {"name": ..., settings of that task}; what it leaves open comes from the records
     data: DataConfig
     encoder: EncoderConfig
     training: TrainingConfig
@@ -100,13 +105,13 @@ class ExperimentConfig:
         return make_task(settings.pop("name", ""), settings)
 
     def make_model(self) -> nn.Module:
-        """The model: called with (batch, row_id), gives logits [R, L, outputs]."""
+        """The model: called with (batch, row_id), gives logits [R, L, outputs], or [R, G, outputs] of proteins."""
         return MODELS[self.make_task().model](self)
 
 
 # `Objective.model` -> the model that it trains.
 MODELS: dict[str, Callable[[ExperimentConfig], nn.Module]] = {
-    "residue": lambda config: ResidueModel(config.encoder, config.head),
+    "task": lambda config: TaskModel(config.encoder, config.head),
     "masked_language": lambda config: MaskedLanguageModel(config.encoder),
 }
 
@@ -124,6 +129,7 @@ def experiment_config(values: Mapping[str, Any], workdir: Path | None = None) ->
 
     Raises:
       ConfigError: names the key, the value and what is allowed.
+      RecordError: the task leaves open what its records say, and they cannot be read.
     """
     values = _plain(values)
     encoder = values.get("encoder")
@@ -138,6 +144,8 @@ def experiment_config(values: Mapping[str, Any], workdir: Path | None = None) ->
             encoder["plm"] = _changed(make, plm, "config.encoder.plm")
         if isinstance(encoder.get("structure"), dict):
             encoder["structure"] = _structure(encoder["structure"], "config.encoder.structure")
+    if isinstance(values.get("task"), dict) and isinstance(values.get("data"), dict) and "records" in values["data"]:
+        values["task"] = _task_settings(values["task"], values["data"]["records"])
     config = build(ExperimentConfig, values)
     task = config.make_task()
     if config.encoder.structure.neighbours > config.data.neighbours:
@@ -152,7 +160,18 @@ def experiment_config(values: Mapping[str, Any], workdir: Path | None = None) ->
         )
     if task.model == "masked_language" and config.data.shuffle_labels:
         raise ConfigError(f"task {task.name!r} makes its own labels; leave config.data.shuffle_labels out")
-    return dataclasses.replace(config, head=dataclasses.replace(config.head, num_outputs=task.num_outputs))
+    head = dataclasses.replace(config.head, num_outputs=task.num_outputs, unit=task.unit)
+    return dataclasses.replace(config, head=head)
+
+
+def _task_settings(values: Mapping[str, Any], records: str) -> dict[str, Any]:
+    """The settings of the task with what they leave open: a run keeps them, so its records are not needed again."""
+    settings = dict(values)
+    name = settings.pop("name", "")
+    if name not in TASKS or TASKS[name].labels is not None or "labels" in settings:
+        return dict(values)
+    training = RecordSet(records, "train")
+    return {"name": name, **resolve_settings(name, settings, training.labels, training)}
 
 
 def _changed(make: Callable[[], Any], changes: Mapping[str, Any], path: str) -> Any:

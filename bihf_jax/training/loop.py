@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import math
 import signal
@@ -22,8 +23,9 @@ from bihf_jax.data.plan import GridShape, fill, make_plan
 from bihf_jax.data.records import RecordSet
 from bihf_jax.data.shuffled import ShuffledLabels
 from bihf_jax.pretrained import with_pretrained_plm
-from bihf_jax.tasks import Objective, metrics, predictions
+from bihf_jax.tasks import Objective, check_labels
 from bihf_jax.tasks.mlm import mlm_metrics
+from bihf_jax.tasks.tables import table_of
 from bihf_jax.training import hosts, learning, supervisor
 from bihf_jax.training import step as step_lib
 from bihf_jax.training.checkpoints import Checkpoints, Progress
@@ -137,13 +139,14 @@ def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
     train_records: Records = RecordSet(config.data.records, "train")
     validation_records = RecordSet(config.data.records, "validation")
     fingerprints = {records.split: records.fingerprint for records in (train_records, validation_records)}
+    task = config.make_task()
+    check_labels(task, train_records.labels, config.data.records)
     hosts.agree("configs and records", {"config": dataclasses.asdict(config), "records": fingerprints})
     config_dict = hosts.first_then_others(lambda: keep_config(config, workdir, first_host=host.index == 0))
     if config.data.shuffle_labels:
         train_records = ShuffledLabels(train_records, config.seed)
 
     # ---- model and optimizer ----------------------------------------------------------------------------------------
-    task = config.make_task()
     model = config.make_model()
     plm = config.encoder.plm
     optimizer = make_optimizer(config.training.optimizer, config.training.steps, plm)
@@ -151,7 +154,8 @@ def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
     _log_start(config, host, shape, train_records, len(validation_records), state.params)
 
     # ---- restore ----------------------------------------------------------------------------------------------------
-    checkpoints = hosts.first_then_others(lambda: Checkpoints(workdir, config_dict))
+    scored_params = functools.partial(step_lib.scored_params, plm=plm)
+    checkpoints = hosts.first_then_others(lambda: Checkpoints(workdir, config_dict, scored_params))
     progress = Progress()
     restored = checkpoints.restore(jax.tree.map(np.asarray, state))
     if restored is not None:
@@ -172,6 +176,7 @@ def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
         train_step=step_lib.pmap_train_step(model, task, optimizer, plm, config.seed),
         scorer=make_scorer(config),
         validation_records=validation_records,
+        scored_params=scored_params,
         checkpoints=checkpoints,
         run_log=run_log,
     )
@@ -191,6 +196,7 @@ class _Loop:
     train_step: step_lib.CompiledStep
     scorer: Scorer | SumScorer
     validation_records: RecordSet
+    scored_params: Callable[[step_lib.TrainState], Any]
     checkpoints: Checkpoints
     run_log: RunLog | NoLog
 
@@ -201,8 +207,10 @@ class _Loop:
         batches: Iterable[ProteinBatch],
         stop_requested: Callable[[], bool],
     ) -> None:
-        """Takes the steps after `state.step`, one batch each, to the last one of the settings."""
+        """Takes the steps after `state.step`, one batch each, to the last one of the settings or of its patience."""
         settings = self.settings
+        if self._has_ended(int(state.step), progress):
+            return
         interval = _Interval(progress.pending)
         first_step = int(state.step)
         state = step_lib.replicate(state)
@@ -219,17 +227,30 @@ class _Loop:
             if logging_now:
                 self._log(step, interval)
             if validating:
-                progress = self._validate(step, state.params, progress)
+                progress = self._validate(step, self.scored_params(state), progress)
                 interval.restart_clock()
             if saving:
                 supervisor.report(f"saving step {step}")
                 self.checkpoints.save(
                     step_lib.unreplicate(state), dataclasses.replace(progress, pending=interval.pending)
                 )
+            if validating and self._has_ended(step, progress):
+                break
             if stopping and not is_last:
                 raise Interrupted(step)
         best = f"best {self.task.selection_metric} {progress.best_score} at step {progress.best_step}"
-        _LOGGER.info("done: %d steps; %s", settings.steps, best)
+        _LOGGER.info("done: %d steps; %s", int(step_lib.unreplicate(state.step)), best)
+
+    def _has_ended(self, step: int, progress: Progress) -> bool:
+        """Whether the patience has run out at a validation, before the last step."""
+        settings = self.settings
+        if not settings.patience or progress.best_step is None or step >= settings.steps:
+            return False
+        waited = (step - progress.best_step) // settings.evaluate_every
+        if waited < settings.patience:
+            return False
+        _LOGGER.info("ends at step %d: no better validation in %d", step, waited)
+        return True
 
     def _log(self, step: int, interval: "_Interval") -> None:
         schedule = learning_rate_schedule(self.settings.optimizer, self.settings.steps)
@@ -255,22 +276,22 @@ class _Loop:
 
 
 def validate(scorer: Scorer | SumScorer, params: Any, records: RecordSet, task: Objective) -> dict[str, float]:
-    """Loss, AUC-PR and ROC-AUC of a split; or `mlm_metrics`, where the task is that.
+    """Loss and metrics of a split; those that are not defined are left out.
 
     Raises:
-      ConfigError: the split has labels of one class only, so that its selection metric is not defined.
+      ConfigError: the selection metric is not defined: no labels, or of one class or value only.
     """
     if isinstance(scorer, SumScorer):
         values = mlm_metrics(scorer.score(params, records))
         return {"loss": -values["log_likelihood"], **values}
     scores, loss = scorer.score(params, records)
-    labelled = predictions.from_examples(records, scores).labelled()
-    # Neither metric depends on the threshold, which is chosen on this split when the model is evaluated.
-    values = metrics.residue_metrics(labelled.labels, labelled.scores, labelled.weights, threshold=0.5)
-    if values[task.selection_metric] is None:
-        reason = metrics.undefined_reason(labelled.labels, labelled.weights)
+    labelled = table_of(task, records, scores).labelled()
+    values = task.metrics(labelled) if len(labelled.labels) else {}
+    if values.get(task.selection_metric) is None:
+        reason = task.undefined_reason(labelled)
         raise ConfigError(f"the split {records!r} has no {task.selection_metric}: {reason}; build a larger split")
-    return {"loss": loss, "auc_pr": values["auc_pr"], "roc_auc": values["roc_auc"]}
+    logged = {name: values[name] for name in task.logged or task.metric_names if values[name] is not None}
+    return {"loss": loss, **logged}
 
 
 def _log_start(

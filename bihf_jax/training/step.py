@@ -13,6 +13,7 @@ from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.models.config import PLMConfig
 from bihf_jax.tasks import LossSums, MaskedLanguageModelling, Objective, Task
 from bihf_jax.training import learning
+from bihf_jax.training.optimizer import averaged
 
 AXIS = "data"  # name of the pmapped device axis
 _PREPARING = 1  # folded into the step's key for what the task draws
@@ -75,6 +76,12 @@ def init_state(
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(learning.split(params, plm)[0]))
 
 
+def scored_params(state: TrainState, plm: PLMConfig) -> Params:
+    """What is validated and kept as the best: the moving average of the weights where one is kept, else the weights."""
+    average = averaged(state.opt_state)
+    return state.params if average is None else learning.join(average, learning.split(state.params, plm)[1])
+
+
 def make_train_step(
     model: nn.Module, task: Objective, optimizer: optax.GradientTransformation, plm: PLMConfig, seed: int
 ) -> Callable[[TrainState, ProteinBatch], tuple[TrainState, StepMetrics]]:
@@ -114,7 +121,7 @@ def make_train_step(
 
 
 def make_score_step(model: nn.Module, task: Task) -> Callable[[Params, ProteinBatch], tuple[jax.Array, LossSums]]:
-    """Builds `score_step(params, batch) -> (scores [R, L], loss sums over the axis)`; no dropout."""
+    """Builds `score_step(params, batch) -> (scores [R, L or G, V], loss sums over the axis)`; no dropout."""
 
     def score_step(params: Params, batch: ProteinBatch) -> tuple[jax.Array, LossSums]:
         logits = model.apply({"params": params}, batch, None)

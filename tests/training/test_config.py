@@ -15,7 +15,7 @@ from tests.training.small_run import small_config
 
 
 @pytest.mark.parametrize("arg", ["", "fusion=global", "fusion=local,steps=50"])
-@pytest.mark.parametrize("name", ["quickstart", "ppbs"])
+@pytest.mark.parametrize("name", ["quickstart", "ppbs", "bce"])
 def test_shipped_configs_build(name, arg):
     """Every config document, with its arguments, describes a model that can be made."""
     config = experiment_config(importlib.import_module(f"configs.{name}").get_config(arg))
@@ -42,7 +42,7 @@ def changed(**values):
             {"encoder__fusion__kind": "both"},
             r"config.encoder.fusion: FusionConfig.kind is 'both'; allowed: none, linear, local",
         ),
-        ({"task__name": "pbs"}, "unknown task 'pbs'; tasks are: mlm, ppbs"),
+        ({"task__name": "pbs"}, "unknown task 'pbs'; tasks are: ppbs"),
         ({"task__positive_weight": 0}, "positive_weight must be > 0, got 0"),
         ({"data__rows": 0}, "config.data: rows must be >= 1, got 0"),
         ({"training__steps": 0}, "config.training: steps must be >= 1, got 0"),
