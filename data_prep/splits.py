@@ -20,6 +20,11 @@ under 8 residues (a few contacts of any protein) and chains without a single kno
 Tools: MMseqs2 where it is installed (Steinegger and Söding 2017; sensitivity 7.5, the setting for 30 % identity),
 else Biopython's `PairwiseAligner` with BLOSUM62, gaps 11 + 1 and the expectation value of Karlin and Altschul (1990)
 with BLAST's gapped parameters. The fallback aligns every pair: exact, and quadratic.
+
+**Sequences by the hundred thousand** (`cluster_sequences`, for pretraining) are too many to align each with each.
+MMseqs2's linclust (Steinegger and Söding 2018) compares only those that share k-mers, in linear time, and so misses
+distant relatives; `related_to_others` finds those of the few that are held out, by the search above. Without MMseqs2,
+up to `MAX_FALLBACK_CHAINS` sequences are clustered as chains are.
 """
 
 import csv
@@ -46,11 +51,12 @@ MAX_EVALUE = 1e-3
 MIN_ALIGNED = 20
 MIN_CONTAINED = 8
 MAX_CONTAINED = 29
-# A published split is compared with the clusters, which the fallback can do in minutes for so many chains.
+# Of so many chains the fallback aligns the pairs in minutes; of more it would take hours.
 MAX_FALLBACK_CHAINS = 3000
 
 # Gapped Karlin-Altschul parameters of BLOSUM62 with gap costs 11 + 1 (NCBI BLAST, blast_stat.c).
 _LAMBDA, _K = 0.267, 0.041
+_HIT_COLUMNS = "query,target,fident,qstart,qend,tstart,tend"  # of MMseqs2, as `_read_hits` takes them
 
 Pair = tuple[int, int]
 
@@ -397,18 +403,99 @@ def contained_pairs(sequences: Sequence[str]) -> set[Pair]:
     return pairs
 
 
+def cluster_sequences(
+    sequences: Sequence[str], *, identity: float, coverage: float, tool: str, threads: int = 1
+) -> np.ndarray:
+    """[N] int64 number of each sequence's cluster, 0 for the largest; see the module docstring.
+
+    Args:
+      sequences: N sequences in the letters of `residue_constants.RESIDUE_TYPES`.
+      identity: least share of identical residues, in [0, 1].
+      coverage: least share of the shorter sequence that is aligned, in [0, 1].
+      tool: "mmseqs" or "biopython".
+      threads: threads of MMseqs2.
+
+    Raises:
+      ValueError: more than `MAX_FALLBACK_CHAINS` sequences for Biopython; other letters.
+    """
+    names = [str(number) for number in range(len(sequences))]
+    if tool == "mmseqs":
+        representative = _linclust(names, sequences, identity, coverage, threads)
+    elif len(sequences) > MAX_FALLBACK_CHAINS:
+        raise ValueError(
+            f"{len(sequences)} sequences would take {math.comb(len(sequences), 2)} alignments; install MMseqs2 (Debian "
+            f"package mmseqs2), or give at most {MAX_FALLBACK_CHAINS}"
+        )
+    else:
+        chains = {name: (sequence,) for name, sequence in zip(names, sequences, strict=True)}
+        clusters = cluster_complexes(chains, identity=identity, coverage=coverage, tool=tool)
+        representative = np.empty(len(names), np.int64)
+        for number, cluster in enumerate(clusters):
+            representative[[int(name) for name in cluster]] = number
+    _, number, size = np.unique(representative, return_inverse=True, return_counts=True)
+    order = np.argsort(-size, kind="stable")
+    return np.argsort(order)[number]
+
+
+def _linclust(
+    names: Sequence[str], sequences: Sequence[str], identity: float, coverage: float, threads: int
+) -> np.ndarray:
+    """[N] int64: number of the sequence that represents each one's cluster."""
+    with tempfile.TemporaryDirectory(prefix="mmseqs-") as scratch:
+        fasta = Path(scratch, "sequences.fasta")
+        _write_fasta(fasta, names, sequences)
+        # Coverage mode 1: of the member by its representative, the longest of the cluster. Four times as many k-mers
+        # of each sequence as by default, for relatives as distant as 30 %.
+        options = ["--min-seq-id", identity, "-c", coverage, "--cov-mode", 1, "-e", MAX_EVALUE]
+        options += ["--kmer-per-seq", 80, "--threads", threads, "-v", 1]
+        _mmseqs("easy-linclust", fasta, Path(scratch, "linclust"), Path(scratch, "work"), *options)
+        pairs = np.loadtxt(Path(scratch, "linclust_cluster.tsv"), dtype=np.int64, ndmin=2)
+    representative = np.empty(len(names), np.int64)
+    representative[pairs[:, 1]] = pairs[:, 0]
+    return representative
+
+
+def related_to_others(
+    sequences: Sequence[str], others: Sequence[str], *, identity: float, coverage: float, threads: int = 1
+) -> np.ndarray:
+    """[N] bool: sequences that have a relative among `others`, by the rule of the module docstring. Needs MMseqs2.
+
+    MMseqs2's own sensitivity (5.7) is used, and the 300 best hits.
+    """
+    related = np.zeros(len(sequences), bool)
+    with tempfile.TemporaryDirectory(prefix="mmseqs-") as scratch:
+        query, target, hits = (Path(scratch, name) for name in ("query.fasta", "target.fasta", "hits.tsv"))
+        _write_fasta(query, map(str, range(len(sequences))), sequences)
+        # Numbered on, so that a hit names its sequence.
+        _write_fasta(target, map(str, range(len(sequences), len(sequences) + len(others))), others)
+        options = ["-e", MAX_EVALUE, "--alignment-mode", 3, "--threads", threads, "-v", 1]
+        options += ["--format-output", _HIT_COLUMNS]
+        _mmseqs("easy-search", query, target, hits, Path(scratch, "work"), *options)
+        lengths = [len(sequence) for sequence in itertools.chain(sequences, others)]
+        for first, _ in _read_hits(hits.read_text("ascii").splitlines(), lengths, identity, coverage):
+            related[first] = True
+    return related
+
+
+def _write_fasta(path: Path, names: Iterable[str], sequences: Iterable[str]) -> None:
+    with open(path, "w", encoding="ascii") as file:
+        file.writelines(f">{name}\n{sequence}\n" for name, sequence in zip(names, sequences, strict=True))
+
+
+def _mmseqs(command: str, *arguments: Any) -> None:
+    run = subprocess.run(["mmseqs", command, *map(str, arguments)], capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise RuntimeError(f"mmseqs {command} ended with code {run.returncode}: {run.stderr or run.stdout}")
+
+
 def _mmseqs_pairs(sequences: Sequence[str], identity: float, coverage: float, threads: int) -> set[Pair]:
     with tempfile.TemporaryDirectory(prefix="mmseqs-") as scratch:
         fasta, hits = Path(scratch, "chains.fasta"), Path(scratch, "hits.tsv")
-        fasta.write_text("".join(f">{number}\n{sequence}\n" for number, sequence in enumerate(sequences)), "ascii")
-        command = ["mmseqs", "easy-search", fasta, fasta, hits, Path(scratch, "work")]
-        command += ["-s", 7.5, "-e", MAX_EVALUE, "--alignment-mode", 3, "--threads", threads, "-v", 1]
+        _write_fasta(fasta, map(str, range(len(sequences))), sequences)
+        options = ["-s", 7.5, "-e", MAX_EVALUE, "--alignment-mode", 3, "--threads", threads, "-v", 1]
         # The prefilter keeps 300 hits a chain by default: too few for a large family, and a lost hit is a leak.
-        command += ["--max-seqs", max(300, len(sequences))]
-        command += ["--format-output", "query,target,fident,qstart,qend,tstart,tend"]
-        run = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
-        if run.returncode:
-            raise RuntimeError(f"mmseqs easy-search ended with code {run.returncode}: {run.stderr or run.stdout}")
+        options += ["--max-seqs", max(300, len(sequences)), "--format-output", _HIT_COLUMNS]
+        _mmseqs("easy-search", fasta, fasta, hits, Path(scratch, "work"), *options)
         lengths = [len(sequence) for sequence in sequences]
         return set(_read_hits(hits.read_text("ascii").splitlines(), lengths, identity, coverage))
 

@@ -30,9 +30,10 @@ for _kind in ("GPU", "TPU"):
     tf.config.set_visible_devices([], _kind)
 
 
-def features() -> tfds.features.FeaturesDict:
-    """The tensorflow-datasets features of `bihf_jax.data.example.schema()`."""
-    return tfds.features.FeaturesDict({name: _feature(field) for name, field in schema().items()})
+def features(*, sequences_only: bool = False) -> tfds.features.FeaturesDict:
+    """The tensorflow-datasets features of `bihf_jax.data.example.schema`."""
+    fields = schema(sequences_only=sequences_only)
+    return tfds.features.FeaturesDict({name: _feature(field) for name, field in fields.items()})
 
 
 def _feature(field: Field) -> tfds.features.FeatureConnector:
@@ -51,14 +52,17 @@ class RecordSetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     name = "records"
     VERSION = tfds.core.Version(f"{SCHEMA_VERSION}.0.0")
 
-    def __init__(self, *, examples: Mapping[str, Sequence[Example]], description: str, data_dir: Path) -> None:
+    def __init__(
+        self, *, examples: Mapping[str, Sequence[Example]], description: str, data_dir: Path, sequences_only: bool
+    ) -> None:
         """`examples` by split; they are read once, in order, and never all held in memory."""
         self._examples = examples
         self._description = description
+        self._features = features(sequences_only=sequences_only)
         super().__init__(data_dir=data_dir)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(builder=self, description=self._description, features=features())
+        return tfds.core.DatasetInfo(builder=self, description=self._description, features=self._features)
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         del dl_manager
@@ -67,7 +71,7 @@ class RecordSetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _generate_examples(self, examples: Sequence[Example]) -> Iterator[tuple[str, dict[str, Any]]]:
         for example in examples:
             # The key orders the records: tensorflow-datasets sorts them by its hash, the same way each time.
-            yield example.id, {name: _plain(getattr(example, name)) for name in schema()}
+            yield example.id, {name: _plain(getattr(example, name)) for name in self._features}
 
 
 def _plain(value: Any) -> Any:
@@ -86,6 +90,8 @@ def write_record_set(
     metadata: Mapping[str, Any],
     shards: int | None = None,
     subsets: Mapping[str, Subset] | None = None,
+    *,
+    sequences_only: bool = False,
 ) -> dict[str, dict[str, int]]:
     """Write `examples` as a record set into `directory`.
 
@@ -101,6 +107,7 @@ def write_record_set(
         size (one for up to 64 MiB).
       subsets: name -> part of a split that can be read like a split. It has an index of its own into the shards of its
         split; one without records is left out.
+      sequences_only: leave structure and labels out of the records (`example.schema`).
 
     Returns:
       Split or subset -> what it holds, as `bihf_jax.data.records.write_index` counts it.
@@ -122,7 +129,10 @@ def write_record_set(
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=directory) as scratch:
         builder = RecordSetBuilder(
-            examples=examples, description=f"{metadata['task']} records of bihf_jax", data_dir=Path(scratch)
+            examples=examples,
+            description=f"{metadata['task']} records of bihf_jax",
+            data_dir=Path(scratch),
+            sequences_only=sequences_only,
         )
         config = tfds.download.DownloadConfig(num_shards=shards, try_download_gcs=False)
         tfds.disable_progress_bar()

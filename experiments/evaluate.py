@@ -18,8 +18,19 @@ from absl import app, flags
 from bihf_jax.configuration import ConfigError
 from bihf_jax.data.records import RecordError, RecordSet
 from bihf_jax.pretrained import PretrainedError
-from bihf_jax.tasks import Task, check_labels, metrics, plots, report, task_baselines, task_report
+from bihf_jax.tasks import (
+    MaskedLanguageModelling,
+    Task,
+    check_labels,
+    metrics,
+    mlm_report,
+    plots,
+    report,
+    task_baselines,
+    task_report,
+)
 from bihf_jax.tasks.labelled import Labelled
+from bihf_jax.tasks.mlm import count_amino_acids, token_frequencies
 from bihf_jax.tasks.tables import Table, table_of
 from bihf_jax.training import hosts
 from bihf_jax.training.checkpoints import CheckpointError
@@ -27,9 +38,10 @@ from bihf_jax.training.evaluation import TrainedModel
 from bihf_jax.training.run_log import read_rows
 from experiments import imports, logs, multihost
 
+HELD_OUT = ("validation", "test")
 _LOGGER = logging.getLogger("bihf_jax.evaluate")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run", required=True)
-_SPLITS = flags.DEFINE_list("splits", ["train", "validation", "test"], "Splits to score")
+_SPLITS = flags.DEFINE_list("splits", None, "Splits to score; if not given all, for task mlm those held out")
 _CHECKPOINT = flags.DEFINE_enum("checkpoint", "best", ["best", "last"], "Which checkpoint")
 _RECORDS = flags.DEFINE_string("records", None, "Folder of the records, if not where the config says")
 _CONTROLS = flags.DEFINE_list("controls", [], "Folders of runs with shuffled labels, scored on the same splits")
@@ -37,7 +49,7 @@ _CONTROLS = flags.DEFINE_list("controls", [], "Folders of runs with shuffled lab
 
 def evaluate(
     workdir: Path,
-    splits: Sequence[str],
+    splits: Sequence[str] | None = None,
     *,
     checkpoint: str = "best",
     records: str | None = None,
@@ -47,7 +59,8 @@ def evaluate(
 
     Args:
       workdir: of the run.
-      splits: to score; MCC needs the validation split among them for its threshold.
+      splits: to score; MCC needs the validation split among them for its threshold. None: all three, of a `mlm` run
+        those held out.
       checkpoint: "best" or "last".
       records: folder of the records, if not where the run's config says.
       controls: folders of runs with shuffled labels. Their last checkpoint is scored, as the best one was picked by
@@ -65,8 +78,12 @@ def evaluate(
     contestants = {"model": model}
     for number, control in enumerate(controls, start=1):
         contestants["control" if number == 1 else f"control_{number}"] = TrainedModel.load(control, which="last")
-    sets = {split: RecordSet(records, split) for split in dict.fromkeys(["train", *splits])}
     task = model.config.make_task()
+    is_mlm = isinstance(task, MaskedLanguageModelling)
+    if is_mlm and controls:
+        raise ConfigError("a run of task mlm has no labels to shuffle, so it has no controls; leave --controls out")
+    splits = splits or (HELD_OUT if is_mlm else ("train", *HELD_OUT))
+    sets = {split: RecordSet(records, split) for split in dict.fromkeys(["train", *splits])}
     check_labels(task, sets["train"].labels, records)
     hosts.agree(
         "runs, checkpoints and records",
@@ -76,6 +93,19 @@ def evaluate(
             "records": {split: examples.fingerprint for split, examples in sets.items()},
         },
     )
+    run = {
+        "workdir": str(workdir),
+        "checkpoint": checkpoint,
+        "step": model.step,
+        "records": str(records),
+        "parameters": model.num_parameters,
+        "training_seconds": sum(row["seconds"] for row in read_rows(workdir) if row["kind"] == "train"),
+    }
+    if is_mlm:
+        scores = _score_mlm(model, sets, splits) | {"run": run}
+        if hosts.this_host().index == 0:
+            _write_scores(workdir, scores, task.selection_metric)
+        return scores
     fitted = task_baselines.fit_baselines(task, sets["train"])
 
     predictions: dict[str, dict[str, Table]] = {}
@@ -86,14 +116,7 @@ def evaluate(
             scored = [baseline.score(example) for example in examples]
             predictions[split][name] = table_of(task, examples, scored)
     scores = report.build_scores(predictions) if _is_binary(task) else task_report.build_scores(task, predictions)
-    scores["run"] = {
-        "workdir": str(workdir),
-        "checkpoint": checkpoint,
-        "step": model.step,
-        "records": str(records),
-        "parameters": model.num_parameters,
-        "training_seconds": sum(row["seconds"] for row in read_rows(workdir) if row["kind"] == "train"),
-    }
+    scores["run"] = run
     if hosts.this_host().index == 0:
         _write(workdir, task, scores, predictions)
     return scores
@@ -105,17 +128,30 @@ def _is_binary(task: Task) -> bool:
 
 
 def _report_of(scores: dict) -> ModuleType:
+    if scores.get("task") == MaskedLanguageModelling.name:
+        return mlm_report
     return task_report if "task" in scores else report
 
 
-def _write(workdir: Path, task: Task, scores: dict, predictions: dict[str, dict[str, Table]]) -> None:
+def _score_mlm(model: TrainedModel, sets: dict[str, RecordSet], splits: Sequence[str]) -> dict:
+    frequencies = token_frequencies(count_amino_acids(sets["train"]))
+    sums = {split: model.sums(sets[split]) for split in splits}
+    return mlm_report.build_scores(sums, {split: sets[split].groups for split in splits}, frequencies)
+
+
+def _write_scores(workdir: Path, scores: dict, selection_metric: str) -> None:
+    """The numbers, their table and the course of the training."""
     report.write_scores(scores, workdir / "scores.json")
     (workdir / "scores.md").write_text(_report_of(scores).markdown_table(scores) + "\n", encoding="utf-8")
+    rows = read_rows(workdir)
+    plots.plot_loss_curves(rows, workdir / "loss_curves.png", title=workdir.name, metric=selection_metric)
+
+
+def _write(workdir: Path, task: Task, scores: dict, predictions: dict[str, dict[str, Table]]) -> None:
+    _write_scores(workdir, scores, task.selection_metric)
     for split, contestants in predictions.items():
         contestants["model"].write_csv(workdir / f"predictions_{split}.csv")
         _draw(workdir, task, split, {name: table.labelled() for name, table in contestants.items()})
-    rows = read_rows(workdir)
-    plots.plot_loss_curves(rows, workdir / "loss_curves.png", title=workdir.name, metric=task.selection_metric)
 
 
 def _draw(workdir: Path, task: Task, split: str, contestants: dict[str, Labelled]) -> None:
@@ -169,7 +205,7 @@ def _evaluate() -> int:
         return multihost.fail(error)
     if hosts.this_host().index == 0:
         print(_report_of(scores).score_table(scores))
-        print(f"\nwritten to {workdir}: scores.json, scores.md, predictions_*.csv and pictures")
+        print(f"\nwritten to {workdir}: scores.json, scores.md, pictures and, but for task mlm, predictions_*.csv")
     return 0
 
 

@@ -18,6 +18,28 @@ CLS, PAD, EOS, UNK, MASK = (TOKEN_INDEX[name] for name in ("<cls>", "<pad>", "<e
 
 # [21] token of each residue type of `residue_constants.RESIDUE_TYPES` (20 amino acids, then X).
 _TOKEN_OF_RESIDUE_TYPE = np.array([TOKEN_INDEX[letter] for letter in residue_constants.RESIDUE_TYPES], dtype=np.int8)
+# The 20 amino acids: letters, and their tokens in the same order.
+AMINO_ACIDS: str = "".join(letter for letter in residue_constants.RESIDUE_TYPES if letter != "X")
+AMINO_ACID_TOKENS: tuple[int, ...] = tuple(TOKEN_INDEX[letter] for letter in AMINO_ACIDS)
+# Letters of sequences: the amino acids, and those that stand for several or for one beyond the 20.
+SEQUENCE_LETTERS: str = AMINO_ACIDS + "XBUZO"
+
+_TOKEN_OF_BYTE = np.full(256, -1, np.int8)
+for _letter in SEQUENCE_LETTERS:
+    _TOKEN_OF_BYTE[ord(_letter)] = TOKEN_INDEX[_letter]
+
+
+def encode_sequence(sequence: str) -> np.ndarray:
+    """Letters of `SEQUENCE_LETTERS` -> tokens [len] int8.
+
+    Raises:
+      ValueError: another letter.
+    """
+    tokens = _TOKEN_OF_BYTE[np.frombuffer(sequence.encode("latin-1", errors="replace"), np.uint8)]
+    if (tokens < 0).any():
+        strange = ", ".join(sorted(set(sequence) - {*SEQUENCE_LETTERS}))
+        raise ValueError(f"the sequence holds {strange}; letters: {SEQUENCE_LETTERS}")
+    return tokens
 
 
 def encode_residue_types(residue_type: np.ndarray) -> np.ndarray:

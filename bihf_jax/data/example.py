@@ -6,8 +6,11 @@ row of the residue grid without renumbering.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
+
+from bihf_jax.data import alphabet
 
 # 2: `protein_label`. Version 1 is read too: its examples have none.
 SCHEMA_VERSION = 2
@@ -19,6 +22,8 @@ BACKBONE_ATOMS: tuple[str, ...] = ("N", "CA", "C", "O", "CB")
 TORSIONS: tuple[str, ...] = ("phi", "psi", "omega", "chi1", "chi2", "chi3", "chi4")
 # Neighbours kept in a record; a model may use any K up to this many (the nearest K).
 MAX_NEIGHBOURS = 32
+# ASCII code in `Example.insertion_code` of a residue that has none.
+NO_INSERTION_CODE = ord(" ")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +66,20 @@ class Field:
     shape: tuple[int | str, ...]  # names: "slots", "chains", "values" (of the protein's label)
 
 
-def schema(version: int = SCHEMA_VERSION) -> dict[str, Field]:
-    """Name -> dtype and shape of every field of a record; the only description of it, for writer and reader."""
+# What a record of sequences alone leaves out: it follows from the tokens, or there is none (`sequence_example`).
+NOT_IN_SEQUENCES: tuple[str, ...] = (
+    *("chain_segment", "residue_number", "insertion_code", "backbone", "backbone_mask", "torsions", "torsion_mask"),
+    *("neighbour_offset", "label", "label_mask"),
+)
+
+
+def schema(version: int = SCHEMA_VERSION, *, sequences_only: bool = False) -> dict[str, Field]:
+    """Name -> dtype and shape of every field of a record; the only description of it, for writer and reader.
+
+    Args:
+      version: of the schema, of `READABLE_VERSIONS`.
+      sequences_only: the schema of records that hold tokens and no structure: a byte a slot in place of 177.
+    """
     fields = {
         "id": Field("str", ()),
         "source": Field("str", ()),
@@ -83,4 +100,31 @@ def schema(version: int = SCHEMA_VERSION) -> dict[str, Field]:
     }
     if version >= 2:
         fields["protein_label"] = Field("float32", ("values",))
-    return fields
+    return {name: field for name, field in fields.items() if not (sequences_only and name in NOT_IN_SEQUENCES)}
+
+
+def sequence_example(*, tokens: np.ndarray, **others: Any) -> Example:
+    """An example without structure and labels, from its tokens.
+
+    Args:
+      tokens: [n] int8, every chain `<cls> residues <eos>`.
+      **others: the other fields of `schema(sequences_only=True)`.
+
+    Returns:
+      The example; residues are numbered from 1 in each chain. What is absent is read-only and takes no memory.
+    """
+    chain_segment = np.cumsum(tokens == alphabet.CLS).astype(np.int16)
+    slots = np.arange(len(tokens))
+    residue_number = (slots - np.flatnonzero(tokens == alphabet.CLS)[chain_segment - 1]).astype(np.int32)
+    residue_number[tokens == alphabet.EOS] = 0
+    fields = schema()
+    absent = {
+        name: np.broadcast_to(np.zeros((), fields[name].dtype), (len(tokens), *fields[name].shape[1:]))
+        for name in NOT_IN_SEQUENCES
+    }
+    present = {
+        "chain_segment": chain_segment,
+        "residue_number": residue_number,
+        "insertion_code": np.broadcast_to(np.uint8(NO_INSERTION_CODE), len(tokens)),
+    }
+    return Example(tokens=tokens, **{**absent, **present}, **others)

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from bihf_jax.data import alphabet
-from bihf_jax.data.example import BACKBONE_ATOMS, MAX_NEIGHBOURS, Example
+from bihf_jax.data.example import BACKBONE_ATOMS, MAX_NEIGHBOURS, NO_INSERTION_CODE, Example
 from bihf_jax.protein import Protein, backbone, nearest_neighbours, torsions
 
 _CA = BACKBONE_ATOMS.index("CA")
-_NO_INSERTION_CODE = ord(" ")
 
 
 class OffsetOverflowError(ValueError):
@@ -69,7 +68,7 @@ def make_example(
         tokens=tokens,
         chain_segment=chain_segment,
         residue_number=spread(partner.residue_number),
-        insertion_code=spread(_ascii_codes(partner.insertion_code), _NO_INSERTION_CODE),
+        insertion_code=spread(_ascii_codes(partner.insertion_code), NO_INSERTION_CODE),
         backbone=spread(positions),
         backbone_mask=spread(position_mask),
         torsions=spread(angles),

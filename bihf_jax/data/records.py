@@ -11,9 +11,10 @@ A record set is a directory that `data_prep.build` writes:
 * ``report.json``: what became of every input file.
 
 **Encoding.** An array is one byte string, its little-endian C-order bytes (tensorflow-datasets' ``Encoding.BYTES``), so
-that reading it is `np.frombuffer` without a copy. Strings are byte strings, the weight is a float_list. Measured on the
-training split of Docking Benchmark 5.5 (median 228 slots, 41 kB a record), records per second of one core: decoding raw
-bytes 12,000 (9,400 with the read and both checksums); zlib 3,500 at 0.61 of the size; native float and int64 lists
+that reading it is `np.frombuffer` without a copy. A set of sequences alone has the fields that follow from the tokens
+left out of its records (`example.NOT_IN_SEQUENCES`). Strings are byte strings, the weight is a float_list. Measured on
+the training split of Docking Benchmark 5.5 (median 228 slots, 41 kB a record), records per second of one core: decoding
+raw bytes 12,000 (9,400 with the read and both checksums); zlib 3,500 at 0.61 of the size; native float and int64 lists
 6,800, with a parser in C, at 1.6 times the size. A host must keep up with its accelerators, so raw bytes it is.
 """
 
@@ -28,7 +29,15 @@ from typing import Any
 import numpy as np
 
 from bihf_jax.data import tfrecord
-from bihf_jax.data.example import READABLE_VERSIONS, SCHEMA_VERSION, Example, Field, schema
+from bihf_jax.data.example import (
+    NOT_IN_SEQUENCES,
+    READABLE_VERSIONS,
+    SCHEMA_VERSION,
+    Example,
+    Field,
+    schema,
+    sequence_example,
+)
 from bihf_jax.data.labels import Labels
 from bihf_jax.data.tfrecord import RecordError
 
@@ -37,14 +46,21 @@ _SCHEMAS = {version: schema(version) for version in READABLE_VERSIONS}
 _SCHEMA = _SCHEMAS[SCHEMA_VERSION]
 
 
-def encode_example(example: Example) -> bytes:
+def encode_example(example: Example, *, sequences_only: bool = False) -> bytes:
     """`example` as a serialised `tf.train.Example`, with the features that `data_prep.tfds_builder` writes.
+
+    Args:
+      example: what to write.
+      sequences_only: leave out what `example.NOT_IN_SEQUENCES` names.
 
     Raises:
       ValueError: a field whose dtype or shape is not that of `schema()`.
     """
     return tfrecord.serialize_example(
-        {name: _encode_field(name, field, getattr(example, name)) for name, field in _SCHEMA.items()}
+        {
+            name: _encode_field(name, field, getattr(example, name))
+            for name, field in schema(sequences_only=sequences_only).items()
+        }
     )
 
 
@@ -78,9 +94,14 @@ def decode_example(data: bytes, version: int = SCHEMA_VERSION) -> Example:
     """
     features = tfrecord.parse_example(data)
     fields = _SCHEMAS[version]
-    if missing := sorted(fields.keys() - features.keys()):
-        raise ValueError(f"the record lacks {', '.join(missing)}; it has {', '.join(sorted(features))}")
-    example = Example(**{name: _decode_field(name, field, features[name]) for name, field in fields.items()})
+    missing = fields.keys() - features.keys()
+    sequences_only = missing == {*NOT_IN_SEQUENCES}
+    if missing and not sequences_only:
+        raise ValueError(f"the record lacks {', '.join(sorted(missing))}; it has {', '.join(sorted(features))}")
+    values = {name: _decode_field(name, field, features[name]) for name, field in fields.items() if name not in missing}
+    if sequences_only:
+        return sequence_example(**values)
+    example = Example(**values)
     for name, field in fields.items():
         if field.shape[:1] == ("slots",) and len(getattr(example, name)) != example.num_slots:
             raise ValueError(f"{name} has {len(getattr(example, name))} slots, tokens has {example.num_slots}")

@@ -94,18 +94,20 @@ def esm2_config(source: str | Path, *, revision: str | None = None) -> PLMConfig
 
 
 def with_pretrained_plm(params: Params, config: PLMConfig) -> Params:
-    """The parameters of a model that contains the fused encoder, its pLM's replaced by those of `config.pretrained`.
+    """The parameters of a model, its pLM's replaced by those of `config.pretrained`.
 
     Args:
-      params: of `TaskModel`, with "encoder" and in it "plm". Its types are kept, and so are LoRA's updates.
+      params: of a model with the fused encoder ("encoder" and in it "plm"), or with the pLM alone ("plm"), whose head
+        for masked tokens is then replaced too. Types are kept, and so are LoRA's updates.
       config: of its pLM.
 
     Raises:
       PretrainedError: as `load_esm2`, or the weights are of another size than `config`.
     """
-    if "plm" not in params["encoder"]:
+    parent = params.get("encoder", params)
+    if "plm" not in parent:
         raise PretrainedError("config.encoder.plm.pretrained is set, but the fusion method runs no sequence side")
-    model = load_esm2(config.pretrained, head=False)
+    model = load_esm2(config.pretrained, head="lm_head" in parent["plm"])
     theirs, ours = model.config.architecture, config.architecture
     if theirs != ours:
         differing = ", ".join(
@@ -115,9 +117,10 @@ def with_pretrained_plm(params: Params, config: PLMConfig) -> Params:
             f"config.encoder.plm: {config.pretrained} has {differing}; leave these keys (and name) out of the config: "
             f"pretrained gives them"
         )
-    plm, weights = map(flax.traverse_util.flatten_dict, (params["encoder"]["plm"], model.params))
+    plm, weights = map(flax.traverse_util.flatten_dict, (parent["plm"], model.params))
     plm |= {path: leaf.astype(plm[path].dtype, copy=False) for path, leaf in weights.items()}
-    return params | {"encoder": params["encoder"] | {"plm": flax.traverse_util.unflatten_dict(plm)}}
+    parent = parent | {"plm": flax.traverse_util.unflatten_dict(plm)}
+    return params | {"encoder": parent} if "encoder" in params else parent
 
 
 # ---- finding and reading ---------------------------------------------------------------------------------------------

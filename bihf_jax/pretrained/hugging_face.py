@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import flax
+import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import save_file
 
@@ -14,6 +15,8 @@ from bihf_jax.models.config import PLMConfig
 from bihf_jax.models.plm import LAYER_NORM_EPSILON, rotary_frequencies
 from bihf_jax.pretrained.esm2 import ESM2, check_parameters, tensor_name
 from bihf_jax.pretrained.tensors import PretrainedError
+
+SAVED_DTYPES = ("float32", "bfloat16")
 
 # Pattern -> replacement, applied in order: from fair-esm's names to those of the hub. `published` has the way back.
 _NAMES = (
@@ -31,7 +34,7 @@ _NAMES = (
 )
 
 
-def save_hugging_face(model: ESM2, folder: str | Path) -> None:
+def save_hugging_face(model: ESM2, folder: str | Path, dtype: str = "float32") -> None:
     """Writes `config.json`, `model.safetensors` and the tokenizer's files, as facebook/esm2_t33_650M_UR50D has them.
 
     `transformers.AutoModel.from_pretrained(folder)` then gives the hidden states of `ProteinLanguageModel`, and
@@ -40,26 +43,30 @@ def save_hugging_face(model: ESM2, folder: str | Path) -> None:
     Args:
       model: parameters as float32 or what is exact in it; LoRA's updates must be merged first (`models.merge_lora`).
       folder: must not exist.
+      dtype: of the file, "float32" or "bfloat16" (half the size; 8 bits of each number are kept).
 
     Raises:
-      PretrainedError: the folder exists, or the parameters are not those of the config.
+      PretrainedError: the folder exists, an unknown dtype, or the parameters are not those of the config.
     """
     folder = Path(folder)
     if folder.exists():
         raise PretrainedError(f"{folder} exists; give another folder, or remove it")
+    if dtype not in SAVED_DTYPES:
+        raise PretrainedError(f"dtype is {dtype!r}; allowed: {', '.join(SAVED_DTYPES)}")
     check_parameters(model)
     folder.mkdir(parents=True)
     tensors = {
-        _hub_name(tensor_name(path)): _as_tensor(path, leaf)
+        _hub_name(tensor_name(path)): _as_tensor(path, leaf, dtype)
         for path, leaf in flax.traverse_util.flatten_dict(model.params).items()
     }
     frequencies = rotary_frequencies(model.config.head_width, model.config.rotary_dtype)
     # transformers has them once from version 5 on, and in every layer before.
     of_layers = [f"esm.encoder.layer.{layer}.attention.self" for layer in range(model.config.layers)]
     for place in ("esm", *of_layers):
+        # Always float32: rounded ones would be another model.
         tensors[f"{place}.rotary_embeddings.inv_freq"] = np.array(frequencies, np.float32)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    settings = _settings(model.config, head="lm_head" in model.params)
+    settings = _settings(model.config, head="lm_head" in model.params, dtype=dtype)
     (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     (folder / "vocab.txt").write_text("\n".join(alphabet.TOKENS), encoding="utf-8")
     tokenizer = {"tokenizer_class": "EsmTokenizer"}
@@ -72,13 +79,13 @@ def _hub_name(name: str) -> str:
     return name
 
 
-def _as_tensor(path: tuple[str, ...], leaf: Any) -> np.ndarray:
+def _as_tensor(path: tuple[str, ...], leaf: Any, dtype: str) -> np.ndarray:
     """PyTorch keeps a matrix as [out, in], Flax as [in, out]."""
-    values = np.asarray(leaf, np.float32)
+    values = np.asarray(leaf, jnp.dtype(dtype))
     return np.ascontiguousarray(values.T if path[-1] == "kernel" else values)
 
 
-def _settings(config: PLMConfig, *, head: bool) -> dict[str, Any]:
+def _settings(config: PLMConfig, *, head: bool, dtype: str) -> dict[str, Any]:
     """`config.json`."""
     return {
         "architectures": ["EsmForMaskedLM" if head else "EsmModel"],
@@ -98,6 +105,6 @@ def _settings(config: PLMConfig, *, head: bool) -> dict[str, Any]:
         "pad_token_id": alphabet.PAD,
         "position_embedding_type": "rotary",
         "token_dropout": config.token_dropout,
-        "torch_dtype": "float32",
+        "torch_dtype": dtype,
         "vocab_size": config.vocab,
     }

@@ -7,10 +7,11 @@ from typing import Any
 from bihf_jax.configuration import ConfigError
 from bihf_jax.data.example import Example
 from bihf_jax.data.labels import Labels
+from bihf_jax.tasks.mlm import MaskedLanguageModelling
+from bihf_jax.tasks.objective import LossSums, Objective
 from bihf_jax.tasks.task import (
     TASK_TYPES,
     BinaryTask,
-    LossSums,
     MulticlassTask,
     MultilabelTask,
     RankingTask,
@@ -22,8 +23,10 @@ __all__ = [
     "TASKS",
     "BinaryTask",
     "LossSums",
+    "MaskedLanguageModelling",
     "MulticlassTask",
     "MultilabelTask",
+    "Objective",
     "RankingTask",
     "RegressionTask",
     "Task",
@@ -51,7 +54,7 @@ class TaskKind:
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-# Name in the config -> what it is.
+# Name in the config -> what it is; `mlm`, which makes its own labels, is the one beside them.
 TASKS: dict[str, TaskKind] = {
     # Protein-protein binding site: is a heavy atom of another partner within 4 Å?
     "ppbs": TaskKind({"binary": BinaryTask}, "residue", Labels("residue", "binary", ("binding site",))),
@@ -70,18 +73,21 @@ TASKS: dict[str, TaskKind] = {
 }
 
 
-def make_task(name: str, settings: Mapping[str, Any] | None = None) -> Task:
+def make_task(name: str, settings: Mapping[str, Any] | None = None) -> Objective:
     """The task called `name`.
 
     Args:
-      name: one of `TASKS`.
+      name: one of `TASKS`, or "mlm".
       settings: of the class of its labels; `labels` (as in `metadata.json`) where the kind leaves them open.
 
     Raises:
       ConfigError: an unknown task or setting, labels that the task does not take, or none; says what is allowed.
     """
-    kind, settings = _kind(name), dict(settings or {})
+    settings = dict(settings or {})
     try:
+        if name == MaskedLanguageModelling.name:
+            return MaskedLanguageModelling(**settings)
+        kind = _kind(name)
         labels = _labels(name, settings.pop("labels", None))
         return kind.types[labels.type](name=name, labels=labels, **{**kind.defaults, **settings})
     except (TypeError, ValueError) as error:
@@ -115,8 +121,13 @@ def resolve_settings(
         raise ConfigError(f"settings of task {name!r}: {error}") from error
 
 
-def check_labels(task: Task, labels: Labels, where: object) -> None:
-    """Raise ConfigError where the labels of the record set at `where` are not what the task predicts."""
+def check_labels(task: Objective, labels: Labels, where: object) -> None:
+    """Raise ConfigError where the labels of the record set at `where` are not what the task predicts.
+
+    `mlm` reads none, so any will do.
+    """
+    if not isinstance(task, Task):
+        return
     named = TASKS[task.name].labels is None  # a binding site is one, whatever the record set calls it
     same_kind = (labels.unit, labels.type) == (task.unit, task.labels.type)
     if not same_kind or (named and labels.names != task.labels.names):
@@ -128,7 +139,7 @@ def check_labels(task: Task, labels: Labels, where: object) -> None:
 
 def _kind(name: str) -> TaskKind:
     if name not in TASKS:
-        raise ConfigError(f"unknown task {name!r}; tasks are: {', '.join(TASKS)}")
+        raise ConfigError(f"unknown task {name!r}; tasks are: {', '.join([*TASKS, MaskedLanguageModelling.name])}")
     return TASKS[name]
 
 

@@ -20,13 +20,7 @@ from bihf_jax.data.example import Example
 from bihf_jax.data.labels import Labels
 from bihf_jax.tasks import metrics, protein_metrics, ranking
 from bihf_jax.tasks.labelled import Labelled
-
-
-class LossSums(NamedTuple):
-    """A loss as sum and weight, so that devices, steps and hosts are averaged exactly: loss / weight at the end."""
-
-    loss: jax.Array  # [] float32, weighted sum over labels
-    weight: jax.Array  # [] float32, sum of the weights of the labels
+from bihf_jax.tasks.objective import LossSums, Objective
 
 
 class Target(NamedTuple):
@@ -44,7 +38,7 @@ def target_of(batch: ProteinBatch, unit: str) -> Target:
 
 
 @dataclasses.dataclass(frozen=True)
-class Task(abc.ABC):
+class Task(Objective):
     """One of the comparisons that the model is judged on.
 
     Attributes:

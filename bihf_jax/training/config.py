@@ -15,9 +15,10 @@ from bihf_jax.data.plan import GridShape
 from bihf_jax.data.records import RecordSet
 from bihf_jax.models.config import EncoderConfig, FusionConfig, GVPConfig, HeadConfig, PLMConfig, StructureConfig
 from bihf_jax.models.heads import TaskModel
+from bihf_jax.models.masked_language import MaskedLanguageModel
 from bihf_jax.models.structure import structure_encoder
 from bihf_jax.pretrained import esm2_config
-from bihf_jax.tasks import TASKS, Task, make_task, resolve_settings
+from bihf_jax.tasks import TASKS, Objective, make_task, resolve_settings
 from bihf_jax.training.optimizer import OptimizerConfig, learning_rate_schedule
 
 CONFIG_FILE = "config.json"  # in the folder of a run, and of an exported model (`model_folder`)
@@ -100,13 +101,20 @@ class ExperimentConfig:
     head: HeadConfig = dataclasses.field(default_factory=HeadConfig)
     seed: int = 0
 
-    def make_task(self) -> Task:
+    def make_task(self) -> Objective:
         settings = dict(self.task)
         return make_task(settings.pop("name", ""), settings)
 
     def make_model(self) -> nn.Module:
         """The model: called with (batch, row_id), gives logits [R, L, outputs], or [R, G, outputs] of proteins."""
-        return TaskModel(self.encoder, self.head)
+        return MODELS[self.make_task().model](self)
+
+
+# `Objective.model` -> the model that it trains.
+MODELS: dict[str, Callable[[ExperimentConfig], nn.Module]] = {
+    "task": lambda config: TaskModel(config.encoder, config.head),
+    "masked_language": lambda config: MaskedLanguageModel(config.encoder),
+}
 
 
 def experiment_config(values: Mapping[str, Any], workdir: Path | None = None) -> ExperimentConfig:
@@ -146,6 +154,13 @@ def experiment_config(values: Mapping[str, Any], workdir: Path | None = None) ->
             f"config.encoder.structure.neighbours is {config.encoder.structure.neighbours}, but config.data.neighbours "
             f"gives each residue {config.data.neighbours}; lower the first or raise the second"
         )
+    if task.model == "masked_language" and config.encoder.sides != ("sequence",):
+        raise ConfigError(
+            f"task {task.name!r} trains the pLM alone, but config.encoder.fusion runs "
+            f"{' and '.join(config.encoder.sides)}; set config.encoder.fusion.name to sequence_only"
+        )
+    if task.model == "masked_language" and config.data.shuffle_labels:
+        raise ConfigError(f"task {task.name!r} makes its own labels; leave config.data.shuffle_labels out")
     head = dataclasses.replace(config.head, num_outputs=task.num_outputs, unit=task.unit)
     return dataclasses.replace(config, head=head)
 

@@ -11,7 +11,7 @@ from jax.experimental import multihost_utils
 from bihf_jax.data.grid import values_by_protein, values_by_record
 from bihf_jax.data.pipeline import Host, Records, evaluation_batches
 from bihf_jax.data.plan import GridShape
-from bihf_jax.tasks import Task
+from bihf_jax.tasks import MaskedLanguageModelling, Task
 from bihf_jax.training import hosts, supervisor
 from bihf_jax.training import step as step_lib
 from bihf_jax.training.config import ExperimentConfig
@@ -56,6 +56,42 @@ class Scorer:
         return np.split(flat, ends[:-1]), loss / weight if weight else float("nan")
 
 
+class SumScorer:
+    """As `Scorer`, for a task whose scores are made of sums over each protein (`MaskedLanguageModelling.sums`)."""
+
+    def __init__(self, model: nn.Module, task: MaskedLanguageModelling, shape: GridShape, host: Host):
+        self._shape, self._host = shape, host
+        self.sum_step = step_lib.pmap_sum_step(model, task)
+
+    def score(self, params: Any, records: Records) -> np.ndarray:
+        """The sums of every record, whole: [records, S] float32, the same on every host.
+
+        Args:
+          params: parameters with a leading device axis.
+          records: a split.
+        """
+        sums = None
+        steps, batches = evaluation_batches(records, self._shape, self._host)
+        for step, batch in enumerate(batches, start=1):
+            supervisor.report(f"scoring batch {step} of {steps} of a split")
+            of_proteins = np.asarray(self.sum_step(params, batch))
+            if sums is None:
+                sums = np.zeros((len(records), of_proteins.shape[-1]), np.float32)
+            used = batch.record >= 0
+            sums[batch.record[used]] = of_proteins[used]
+        if self._host.count > 1:
+            # Each record is on one host and zero on the others.
+            sums = np.asarray(multihost_utils.process_allgather(sums)).sum(axis=0)
+        return sums
+
+
+def make_scorer(config: ExperimentConfig) -> Scorer | SumScorer:
+    """What scores the model of `config` as its task wants it."""
+    task = config.make_task()
+    scorer = SumScorer if isinstance(task, MaskedLanguageModelling) else Scorer
+    return scorer(config.make_model(), task, config.data.grid_shape(), hosts.this_host())
+
+
 class TrainedModel:
     """A run's model with the parameters of a checkpoint (`params`, a copy on each local device), ready to score."""
 
@@ -63,7 +99,7 @@ class TrainedModel:
         """Puts parameters (numpy, one replica) on the local devices."""
         self.config, self.step = config, step
         self.params = step_lib.replicate(params)
-        self._scorer = Scorer(config.make_model(), config.make_task(), config.data.grid_shape(), hosts.this_host())
+        self._scorer = make_scorer(config)
 
     @classmethod
     def load(cls, workdir: str | Path, *, which: str = "best") -> "TrainedModel":
@@ -88,3 +124,7 @@ class TrainedModel:
     def score(self, records: Records) -> list[np.ndarray]:
         """Scores per record, each [slots, V] float32, or [1, V] where the task is of proteins."""
         return self._scorer.score(self.params, records)[0]
+
+    def sums(self, records: Records) -> np.ndarray:
+        """Of a `mlm` run: the sums of every record [records, S], see `SumScorer`."""
+        return self._scorer.score(self.params, records)

@@ -23,13 +23,14 @@ from bihf_jax.data.plan import GridShape, fill, make_plan
 from bihf_jax.data.records import RecordSet
 from bihf_jax.data.shuffled import ShuffledLabels
 from bihf_jax.pretrained import with_pretrained_plm
-from bihf_jax.tasks import Task, check_labels
+from bihf_jax.tasks import Objective, check_labels
+from bihf_jax.tasks.mlm import mlm_metrics
 from bihf_jax.tasks.tables import table_of
 from bihf_jax.training import hosts, learning, supervisor
 from bihf_jax.training import step as step_lib
 from bihf_jax.training.checkpoints import Checkpoints, Progress
 from bihf_jax.training.config import ExperimentConfig, TrainingConfig, experiment_config, keep_config
-from bihf_jax.training.evaluation import Scorer
+from bihf_jax.training.evaluation import Scorer, SumScorer, make_scorer
 from bihf_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from bihf_jax.training.provenance import keep_records
 from bihf_jax.training.run_log import NoLog, RunLog, parameter_table
@@ -176,7 +177,7 @@ def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
         settings=config.training,
         task=task,
         train_step=step_lib.pmap_train_step(model, task, optimizer, plm, config.seed),
-        scorer=Scorer(model, task, shape, host),
+        scorer=make_scorer(config),
         validation_records=validation_records,
         scored_params=scored_params,
         checkpoints=checkpoints,
@@ -194,9 +195,9 @@ class _Loop:
     """The parts that one step after the other goes through: train, log, validate, save."""
 
     settings: TrainingConfig
-    task: Task
+    task: Objective
     train_step: step_lib.CompiledStep
-    scorer: Scorer
+    scorer: Scorer | SumScorer
     validation_records: RecordSet
     scored_params: Callable[[step_lib.TrainState], Any]
     checkpoints: Checkpoints
@@ -277,12 +278,15 @@ class _Loop:
         return dataclasses.replace(progress, best_score=score, best_step=step)
 
 
-def validate(scorer: Scorer, params: Any, records: RecordSet, task: Task) -> dict[str, float]:
+def validate(scorer: Scorer | SumScorer, params: Any, records: RecordSet, task: Objective) -> dict[str, float]:
     """Loss and metrics of a split; those that are not defined are left out.
 
     Raises:
       ConfigError: the selection metric is not defined: no labels, or of one class or value only.
     """
+    if isinstance(scorer, SumScorer):
+        values = mlm_metrics(scorer.score(params, records))
+        return {"loss": -values["log_likelihood"], **values}
     scores, loss = scorer.score(params, records)
     labelled = table_of(task, records, scores).labelled()
     values = task.metrics(labelled) if len(labelled.labels) else {}

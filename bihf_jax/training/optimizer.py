@@ -1,4 +1,4 @@
-"""The optimizer: AdamW with linear warm-up, cosine decay and clipping of the global gradient norm.
+"""The optimizer: AdamW with linear warm-up, cosine or linear decay and clipping of the global gradient norm.
 
 As settings: gradients accumulated over several steps, and a moving average of the weights, which is what is scored.
 """
@@ -15,6 +15,8 @@ from flax.traverse_util import path_aware_map
 from bihf_jax.models.config import PLMConfig
 from bihf_jax.training import learning
 
+_DECAYS = ("cosine", "linear")
+
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
@@ -22,6 +24,7 @@ class OptimizerConfig:
 
     learning_rate: float = 1e-3  # peak, reached at the end of the warm-up
     warmup_steps: int = 100
+    decay: str = "cosine"  # from the peak to the last step; "linear" as ESM-2 had it
     final_learning_rate: float = 0.0  # at the last step
     weight_decay: float = 0.01  # of weight matrices; biases, norms and embeddings' scales are left alone
     b1: float = 0.9
@@ -33,6 +36,8 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be > 0, got {self.learning_rate}")
+        if self.decay not in _DECAYS:
+            raise ValueError(f"decay is {self.decay!r}; allowed: {', '.join(_DECAYS)}")
         if self.warmup_steps < 0:
             raise ValueError(f"warmup_steps must be >= 0, got {self.warmup_steps}")
         if self.accumulate < 1:
@@ -47,6 +52,10 @@ def learning_rate_schedule(config: OptimizerConfig, steps: int) -> optax.Schedul
     """Step -> learning rate, over `steps` steps in all."""
     if config.warmup_steps >= steps:
         raise ValueError(f"warmup_steps ({config.warmup_steps}) must be below steps ({steps})")
+    if config.decay == "linear":
+        rise = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
+        fall = optax.linear_schedule(config.learning_rate, config.final_learning_rate, steps - config.warmup_steps)
+        return optax.join_schedules([rise, fall], [config.warmup_steps])
     return optax.warmup_cosine_decay_schedule(
         init_value=0.0,
         peak_value=config.learning_rate,

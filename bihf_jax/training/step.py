@@ -11,12 +11,13 @@ import optax
 
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.models.config import PLMConfig
-from bihf_jax.tasks import LossSums, Task
+from bihf_jax.tasks import LossSums, MaskedLanguageModelling, Objective, Task
 from bihf_jax.training import learning
 from bihf_jax.training.optimizer import averaged
 
 AXIS = "data"  # name of the pmapped device axis
 OPTIMIZER_SCOPE = "optimizer"  # what `training.profile` finds the update of the parameters by
+_PREPARING = 1  # folded into the step's key for what the task draws
 
 Params = Any
 
@@ -83,7 +84,7 @@ def scored_params(state: TrainState, plm: PLMConfig) -> Params:
 
 
 def make_train_step(
-    model: nn.Module, task: Task, optimizer: optax.GradientTransformation, plm: PLMConfig, seed: int
+    model: nn.Module, task: Objective, optimizer: optax.GradientTransformation, plm: PLMConfig, seed: int
 ) -> Callable[[TrainState, ProteinBatch], tuple[TrainState, StepMetrics]]:
     """Builds `train_step(state, batch) -> (state, metrics)` for one device of the axis `AXIS`.
 
@@ -92,13 +93,14 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: ProteinBatch) -> tuple[TrainState, StepMetrics]:
         # The key depends on the step alone; dropout folds in the global row, so the device count changes no mask.
-        dropout_key = jax.random.fold_in(jax.random.key(seed), state.step)
+        step_key = jax.random.fold_in(jax.random.key(seed), state.step)
+        batch = task.prepare(batch, jax.random.fold_in(step_key, _PREPARING))
 
         params, frozen = learning.split(state.params, plm)
 
         def local_loss(params: Params) -> tuple[jax.Array, LossSums]:
             variables = {"params": learning.join(params, frozen)}
-            logits = model.apply(variables, batch, batch.row_id, rngs={"dropout": dropout_key})
+            logits = model.apply(variables, batch, batch.row_id, rngs={"dropout": step_key})
             sums = task.loss(logits, batch)
             return sums.loss, sums
 
@@ -130,9 +132,19 @@ def make_score_step(model: nn.Module, task: Task) -> Callable[[Params, ProteinBa
     return score_step
 
 
+def make_sum_step(model: nn.Module, task: MaskedLanguageModelling) -> Callable[[Params, ProteinBatch], jax.Array]:
+    """Builds `sum_step(params, batch) -> sums of each protein [R, G, S]`; what the task draws is always the same."""
+
+    def sum_step(params: Params, batch: ProteinBatch) -> jax.Array:
+        batch = task.prepare(batch, jax.random.key(0))
+        return task.sums(model.apply({"params": params}, batch, None), batch)
+
+    return sum_step
+
+
 def pmap_train_step(
     model: nn.Module,
-    task: Task,
+    task: Objective,
     optimizer: optax.GradientTransformation,
     plm: PLMConfig,
     seed: int,
@@ -146,6 +158,11 @@ def pmap_train_step(
 def pmap_score_step(model: nn.Module, task: Task, *, devices: Sequence[jax.Device] | None = None) -> CompiledStep:
     """`make_score_step` over all devices, or the given ones."""
     return CompiledStep(make_score_step(model, task), devices=devices)
+
+
+def pmap_sum_step(model: nn.Module, task: MaskedLanguageModelling) -> CompiledStep:
+    """`make_sum_step` over all devices."""
+    return CompiledStep(make_sum_step(model, task))
 
 
 def replicate(tree: Any) -> Any:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from bihf_jax.data import records as records_module
-from bihf_jax.data.example import SCHEMA_VERSION, schema
+from bihf_jax.data.example import NOT_IN_SEQUENCES, SCHEMA_VERSION, schema
+from bihf_jax.data.grid import crop_example
 from bihf_jax.data.labels import Labels
 from bihf_jax.data.records import RecordError, RecordSet, decode_example, encode_example
 from tests.data.examples import random_example
@@ -371,3 +372,23 @@ def test_unknown_split_and_no_set_are_named(written, tmp_path):
     for number in (20, -21):
         with pytest.raises(IndexError, match=rf"record {number} of split 'train', which has 20 records"):
             RecordSet(written, "train")[number]
+
+
+def test_sequences_alone_come_back():
+    """Records without structure: a fraction of the bytes, the same sequence, and what is absent is empty or follows."""
+    whole = random_example(3, chain_lengths=(12, 7))
+    data = encode_example(whole, sequences_only=True)
+    assert len(data) < len(encode_example(whole)) / 20
+    found = decode_example(data)
+    same = schema(sequences_only=True).keys() | {"chain_segment", "residue_number", "insertion_code"}
+    for name in same - {"weight"}:
+        np.testing.assert_array_equal(getattr(found, name), getattr(whole, name), err_msg=name)
+    assert found.weight == pytest.approx(whole.weight, rel=1e-7)
+    for name in NOT_IN_SEQUENCES:
+        assert getattr(found, name).dtype == getattr(whole, name).dtype
+        assert getattr(found, name).shape == getattr(whole, name).shape
+    assert not any(
+        getattr(found, name).any() for name in ("backbone_mask", "torsion_mask", "neighbour_offset", "label")
+    )
+    cropped = crop_example(found, 11, np.random.default_rng(0))
+    assert cropped.num_slots <= 11

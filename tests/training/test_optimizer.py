@@ -6,7 +6,7 @@ import optax
 import pytest
 
 from bihf_jax.models import LearningConfig, PLMConfig
-from bihf_jax.training.optimizer import OptimizerConfig, averaged, make_optimizer
+from bihf_jax.training.optimizer import OptimizerConfig, averaged, learning_rate_schedule, make_optimizer
 
 CONFIG = OptimizerConfig(learning_rate=1e-2, warmup_steps=0, weight_decay=0.1)
 LAYERS = 3
@@ -62,6 +62,16 @@ def test_without_rates_it_is_clipping_and_adamw():
     )
     assert jax.tree.structure(state) == jax.tree.structure(expected_state)
     jax.tree.map(np.testing.assert_array_equal, (updates, state), (expected, expected_state))
+
+
+def test_linear_decay_is_that_of_esm2():
+    """Up to the peak in the warm-up, then in a straight line to the final rate at the last step."""
+    config = OptimizerConfig(learning_rate=4e-4, warmup_steps=20, decay="linear", final_learning_rate=4e-5)
+    schedule = learning_rate_schedule(config, 120)
+    found = [float(schedule(step)) for step in (0, 10, 20, 70, 120)]
+    np.testing.assert_allclose(found, [0, 2e-4, 4e-4, 2.2e-4, 4e-5], rtol=1e-5, atol=1e-12)
+    with pytest.raises(ValueError, match="decay is 'step'; allowed: cosine, linear"):
+        OptimizerConfig(decay="step")
 
 
 def test_accumulated_gradients_move_the_weights_as_their_mean():
