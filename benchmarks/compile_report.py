@@ -28,7 +28,7 @@ import numpy as np
 from jax.extend.core import jaxprs_in_params
 
 from bihf_jax.data.grid import empty_grid
-from bihf_jax.models import EncoderConfig, FusionConfig, GVPConfig, HeadConfig, PLMConfig, ResidueModel
+from bihf_jax.models import EncoderConfig, FusionConfig, GVPConfig, HeadConfig, PLMConfig, TaskModel
 from bihf_jax.models.config import FUSION_METHODS, PLM_SIZES
 from bihf_jax.models.platform import compiling_for
 from bihf_jax.tasks import make_task
@@ -185,7 +185,7 @@ def compile_case(case: Case, encoder: EncoderConfig | None = None) -> Report:
     """
     devices = topology_devices(case.topology)
     encoder = encoder or case.encoder_config()
-    model, task = ResidueModel(encoder, HeadConfig()), make_task("ppbs")
+    model, task = TaskModel(encoder, HeadConfig()), make_task("ppbs")
     optimizer = make_optimizer(OptimizerConfig(), 1000, encoder.plm)
     grid = empty_grid(case.rows, case.length, encoder.structure.neighbours, GRAPHS_PER_ROW)
     batch = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, grid))
@@ -234,7 +234,7 @@ def model_flops(encoder: EncoderConfig, params: Any, batch: Any) -> float:
     Attention counts the whole row, as if it were one chain. What is not counted: elementwise work, recomputation, and
     the one-hot products that stand for gathers on a TPU. A training step is three times that.
     """
-    model = ResidueModel(dataclasses.replace(encoder, attention="dense"), HeadConfig())
+    model = TaskModel(dataclasses.replace(encoder, attention="dense"), HeadConfig())
     with compiling_for(CPU):
         return product_flops(jax.make_jaxpr(lambda p, b: model.apply({"params": p}, b, None))(params, batch).jaxpr)
 

@@ -21,6 +21,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from bihf_jax.data.example import SCHEMA_VERSION, Example, Field, schema
+from bihf_jax.data.labels import Labels
 from bihf_jax.data.records import METADATA_FILE, write_index
 
 # TensorFlow would reserve the memory of every accelerator it sees, and it only writes files here.
@@ -39,9 +40,8 @@ def _feature(field: Field) -> tfds.features.FeatureConnector:
     if field.shape == ():
         return tfds.features.Scalar(dtype=np.dtype(field.dtype).type)
     # Raw bytes: see the docstring of `bihf_jax.data.records` for what was measured.
-    return tfds.features.Tensor(
-        shape=field.shape, dtype=np.dtype(field.dtype).type, encoding=tfds.features.Encoding.BYTES
-    )
+    shape = tuple(None if isinstance(size, str) else size for size in field.shape)
+    return tfds.features.Tensor(shape=shape, dtype=np.dtype(field.dtype).type, encoding=tfds.features.Encoding.BYTES)
 
 
 class RecordSetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -84,7 +84,8 @@ def write_record_set(
     Args:
       directory: where to; made if absent; must hold no record set.
       examples: split -> its examples, at least one; ids must differ.
-      metadata: what `metadata.json` says beside the schema version and the counts of each split; needs `task`.
+      metadata: what `metadata.json` says beside the schema version and the counts of each split; needs `task`. `labels`
+        (`bihf_jax.data.labels.Labels.to_metadata()`) says what the labels are; binary labels of residues if absent.
       shards: shards of each split, at most the records of the smallest; None lets tensorflow-datasets choose by
         size (one for up to 64 MiB).
 
@@ -93,7 +94,7 @@ def write_record_set(
 
     Raises:
       FileExistsError: `directory` holds a record set already.
-      ValueError: no split, an empty one, or `shards` < 1.
+      ValueError: no split, an empty one, `shards` < 1, or labels that are not what `metadata` says.
     """
     if (directory / METADATA_FILE).exists():
         raise FileExistsError(f"{directory} holds a record set already; remove it or choose another directory")
@@ -104,6 +105,7 @@ def write_record_set(
         if shards < 1:
             raise ValueError(f"shards is {shards}; it must be at least 1")
         shards = min(shards, *(len(split_examples) for split_examples in examples.values()))
+    labels = Labels.of_metadata(metadata)
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=directory) as scratch:
         builder = RecordSetBuilder(
@@ -117,8 +119,8 @@ def write_record_set(
         counts = {}
         for split in examples:
             shard_names = [Path(path).name for path in builder.info.splits[split].filepaths]
-            counts[split] = write_index(written, split, shard_names)
-        content = {"schema_version": SCHEMA_VERSION, **metadata, "splits": counts}
+            counts[split] = write_index(written, split, shard_names, labels)
+        content = {"schema_version": SCHEMA_VERSION, **metadata, "labels": labels.to_metadata(), "splits": counts}
         (written / METADATA_FILE).write_text(json.dumps(content, indent=1) + "\n", "utf-8")
         for file in sorted(written.iterdir(), key=lambda file: file.name == METADATA_FILE):
             file.replace(directory / file.name)

@@ -12,7 +12,8 @@ Array = jax.Array
 
 
 class ProteinBatch(NamedTuple):
-    """Static shapes: R rows, L slots a row, K neighbour slots a residue, G graph (protein) slots a row.
+    """Static shapes: R rows, L slots a row, K neighbour slots a residue, G graph (protein) slots a row, P
+    numbers of a protein's label.
 
     Under `jax.pmap` every field has a leading device axis.
     """
@@ -31,5 +32,8 @@ class ProteinBatch(NamedTuple):
     label: Array  # [R, L] float32; 0 where masked
     label_mask: Array  # [R, L] bool: real label at a real slot
     weight: Array  # [R, L] float32 sample weight of the slot's example; 0 at padding
+    protein_label: Array  # [R, G, P] float32, see `labels.Labels`; 0 where masked
+    protein_label_mask: Array  # [R, G] bool: the protein has a label; one that was cropped keeps it
+    protein_weight: Array  # [R, G] float32 sample weight of the example; 0 at unused graph slots
     record: Array  # [R, G] int32 index of the protein's record in its split; -1 at unused graph slots
     row_id: Array  # [R] int32 number of the row within the global step (dropout keys fold it in)

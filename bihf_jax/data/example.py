@@ -9,7 +9,9 @@ import dataclasses
 
 import numpy as np
 
-SCHEMA_VERSION = 1
+# 2: `protein_label`. Version 1 is read too: its examples have none.
+SCHEMA_VERSION = 2
+READABLE_VERSIONS = (1, 2)
 
 # Order of axis 1 of `Example.backbone`.
 BACKBONE_ATOMS: tuple[str, ...] = ("N", "CA", "C", "O", "CB")
@@ -42,6 +44,9 @@ class Example:
     label: np.ndarray  # [n] float32; 0 where masked
     label_mask: np.ndarray  # [n] bool: the slot counts in loss and metrics
     weight: float  # sample weight of the example in loss and metrics
+    # [P] float32, see `labels.Labels`; P = 0: none (residue tasks, or a protein without a label). binary: 0/1;
+    # multiclass: the class index as one number; multilabel: 0/1 for each class; regression: the value(s)
+    protein_label: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.float32))
 
     @property
     def num_slots(self) -> int:
@@ -50,29 +55,32 @@ class Example:
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """One field of the record: `shape` excludes nothing, None is the number of slots (or of chains for `chain_ids`)."""
+    """One field of the record: `shape` excludes nothing; a size that differs between examples has a name."""
 
     dtype: str  # numpy dtype name, or "str"
-    shape: tuple[int | None, ...]
+    shape: tuple[int | str, ...]  # names: "slots", "chains", "values" (of the protein's label)
 
 
-def schema() -> dict[str, Field]:
+def schema(version: int = SCHEMA_VERSION) -> dict[str, Field]:
     """Name -> dtype and shape of every field of a record; the only description of it, for writer and reader."""
-    return {
+    fields = {
         "id": Field("str", ()),
         "source": Field("str", ()),
         "group": Field("str", ()),
-        "chain_ids": Field("str", (None,)),
-        "tokens": Field("int8", (None,)),
-        "chain_segment": Field("int16", (None,)),
-        "residue_number": Field("int32", (None,)),
-        "insertion_code": Field("uint8", (None,)),
-        "backbone": Field("float32", (None, len(BACKBONE_ATOMS), 3)),
-        "backbone_mask": Field("bool", (None, len(BACKBONE_ATOMS))),
-        "torsions": Field("float32", (None, len(TORSIONS))),
-        "torsion_mask": Field("bool", (None, len(TORSIONS))),
-        "neighbour_offset": Field("int16", (None, MAX_NEIGHBOURS)),
-        "label": Field("float32", (None,)),
-        "label_mask": Field("bool", (None,)),
+        "chain_ids": Field("str", ("chains",)),
+        "tokens": Field("int8", ("slots",)),
+        "chain_segment": Field("int16", ("slots",)),
+        "residue_number": Field("int32", ("slots",)),
+        "insertion_code": Field("uint8", ("slots",)),
+        "backbone": Field("float32", ("slots", len(BACKBONE_ATOMS), 3)),
+        "backbone_mask": Field("bool", ("slots", len(BACKBONE_ATOMS))),
+        "torsions": Field("float32", ("slots", len(TORSIONS))),
+        "torsion_mask": Field("bool", ("slots", len(TORSIONS))),
+        "neighbour_offset": Field("int16", ("slots", MAX_NEIGHBOURS)),
+        "label": Field("float32", ("slots",)),
+        "label_mask": Field("bool", ("slots",)),
         "weight": Field("float32", ()),
     }
+    if version >= 2:
+        fields["protein_label"] = Field("float32", ("values",))
+    return fields

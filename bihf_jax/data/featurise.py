@@ -1,5 +1,7 @@
 """`Protein` -> `Example`: tokens, backbone, torsions and neighbour lists in slot layout."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from bihf_jax.data import alphabet
@@ -22,6 +24,7 @@ def make_example(
     source: str | None = None,
     label: np.ndarray | None = None,
     label_mask: np.ndarray | None = None,
+    protein_label: Sequence[float] | np.ndarray = (),
     weight: float = 1.0,
 ) -> Example:
     """Lay one protein out in slots: each chain is ``<cls> residues <eos>``.
@@ -36,10 +39,11 @@ def make_example(
       source: the structure file; `partner.source` if None.
       label: [N] numbers; None where there are no labels.
       label_mask: [N] bool, residues whose label counts; all with coordinates if None.
+      protein_label: [P] numbers, see `labels.Labels`; empty where the protein as a whole has no label.
       weight: sample weight of the example.
 
     Raises:
-      ValueError: `label` or `label_mask` is not [N], or a label that counts is not finite.
+      ValueError: `label` or `label_mask` is not [N], `protein_label` is not [P], or a label that counts is not finite.
       OffsetOverflowError: two neighbours lie more slots apart than an int16 offset can say.
     """
     slot = residue_slots(partner)
@@ -74,6 +78,7 @@ def make_example(
         label=spread(label),
         label_mask=spread(label_mask),
         weight=float(weight),
+        protein_label=_checked_protein_label(id, protein_label),
     )
 
 
@@ -122,3 +127,13 @@ def _checked_labels(
     if not np.isfinite(label).all():
         raise ValueError(f"{id}: label of residue {int(np.argmin(np.isfinite(label)))} is not finite; mask it instead")
     return label, counts
+
+
+def _checked_protein_label(id: str, values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """float32 [P]."""
+    values = np.asarray(values, np.float32)
+    if values.ndim != 1 or not np.isfinite(values).all():
+        raise ValueError(
+            f"{id}: protein_label is {values.tolist()}; it must be a list of finite numbers, empty for none"
+        )
+    return values

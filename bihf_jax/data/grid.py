@@ -7,15 +7,18 @@ import numpy as np
 
 from bihf_jax.data import alphabet
 from bihf_jax.data.batch import ProteinBatch
-from bihf_jax.data.example import BACKBONE_ATOMS, MAX_NEIGHBOURS, TORSIONS, Example
+from bihf_jax.data.example import BACKBONE_ATOMS, MAX_NEIGHBOURS, TORSIONS, Example, schema
 from bihf_jax.data.plan import GridShape
 
 _STRUCTURE_ATOMS = [BACKBONE_ATOMS.index(name) for name in ("N", "CA", "C")]
 _SPECIAL_TOKENS = (alphabet.CLS, alphabet.EOS)
 
 
-def empty_grid(rows: int, length: int, neighbours: int, graphs: int) -> ProteinBatch:
-    """A grid without proteins: [rows, length] of padding (host arrays). `row_id` counts from 0."""
+def empty_grid(rows: int, length: int, neighbours: int, graphs: int, protein_values: int = 0) -> ProteinBatch:
+    """A grid without proteins: [rows, length] of padding (host arrays). `row_id` counts from 0.
+
+    `protein_values` is P, the numbers of a protein's label (`labels.Labels.num_values`).
+    """
     if neighbours > MAX_NEIGHBOURS:
         raise ValueError(f"{neighbours} neighbours asked for, but records hold {MAX_NEIGHBOURS}; ask for fewer")
     cell = (rows, length)
@@ -35,6 +38,9 @@ def empty_grid(rows: int, length: int, neighbours: int, graphs: int) -> ProteinB
         label=np.zeros(cell, np.float32),
         label_mask=np.zeros(cell, bool),
         weight=np.zeros(cell, np.float32),
+        protein_label=np.zeros((rows, graphs, protein_values), np.float32),
+        protein_label_mask=np.zeros((rows, graphs), bool),
+        protein_weight=np.zeros((rows, graphs), np.float32),
         record=np.full((rows, graphs), -1, np.int32),
         row_id=np.arange(rows, dtype=np.int32),
     )
@@ -78,8 +84,23 @@ def place_example(grid: ProteinBatch, row: int, start: int, graph: int, record: 
     grid.label[cells] = example.label
     grid.label_mask[cells] = example.label_mask
     grid.weight[cells] = example.weight
+    _place_protein_label(grid, row, graph, example)
     grid.record[row, graph] = record
     return end
+
+
+def _place_protein_label(grid: ProteinBatch, row: int, graph: int, example: Example) -> None:
+    grid.protein_weight[row, graph] = example.weight
+    if not len(example.protein_label):
+        return
+    values = grid.protein_label.shape[2]
+    if len(example.protein_label) != values:
+        raise ValueError(
+            f"example {example.id!r}: its protein_label has {len(example.protein_label)} numbers, the grid holds "
+            f"{values}; make the grid with the num_values of the labels of the record set"
+        )
+    grid.protein_label[row, graph] = example.protein_label
+    grid.protein_label_mask[row, graph] = True
 
 
 def _place_neighbours(grid: ProteinBatch, cells: tuple[int, slice], start: int, example: Example) -> None:
@@ -93,10 +114,16 @@ def _place_neighbours(grid: ProteinBatch, cells: tuple[int, slice], start: int, 
 
 
 def make_grid(
-    rows: Sequence[Sequence[tuple[int, Example]]], *, length: int, neighbours: int, graphs: int, first_row_id: int = 0
+    rows: Sequence[Sequence[tuple[int, Example]]],
+    *,
+    length: int,
+    neighbours: int,
+    graphs: int,
+    protein_values: int = 0,
+    first_row_id: int = 0,
 ) -> ProteinBatch:
     """Packs rows of (record index, example) into a grid [len(rows), length]."""
-    grid = empty_grid(len(rows), length, neighbours, graphs)
+    grid = empty_grid(len(rows), length, neighbours, graphs, protein_values)
     grid.row_id[:] += first_row_id
     for row, members in enumerate(rows):
         start = 0
@@ -132,11 +159,20 @@ def values_by_record(values: np.ndarray, batch: ProteinBatch) -> Iterator[tuple[
             yield int(record[graph]), row_values[segment == graph + 1]
 
 
+def values_by_protein(values: np.ndarray, batch: ProteinBatch) -> Iterator[tuple[int, np.ndarray]]:
+    """(record, its values [*]) for each protein of a batch, from something of every graph slot: [..., R, G, *]."""
+    flat = values.reshape(-1, *values.shape[batch.record.ndim :])
+    records = batch.record.reshape(-1)
+    for slot in np.flatnonzero(records >= 0):
+        yield int(records[slot]), flat[slot]
+
+
 def crop_example(example: Example, max_slots: int, rng: np.random.Generator) -> Example:
     """A window of consecutive residues, placed at random, that needs at most `max_slots` slots.
 
     Residues are cropped first and special tokens added after: every chain with a residue in the window keeps its
-    <cls> and <eos>. Neighbours outside the window are dropped and the lists closed up, nearest first.
+    <cls> and <eos>. Neighbours outside the window are dropped and the lists closed up, nearest first. The label of the
+    protein as a whole stays: a window of an enzyme is taken for the enzyme.
 
     Raises:
       ValueError: `max_slots` has no room for a residue beside the special tokens of all chains.
@@ -160,11 +196,7 @@ def crop_example(example: Example, max_slots: int, rng: np.random.Generator) -> 
 
 def _take_slots(example: Example, keep: np.ndarray) -> Example:
     """The example reduced to the slots where `keep` [n]."""
-    kept = {
-        field.name: getattr(example, field.name)[keep]
-        for field in dataclasses.fields(example)
-        if field.name != "chain_ids" and getattr(getattr(example, field.name), "shape", ())[:1] == keep.shape
-    }
+    kept = {name: getattr(example, name)[keep] for name, field in schema().items() if field.shape[:1] == ("slots",)}
     chains, segment = np.unique(kept["chain_segment"], return_inverse=True)
     kept["chain_segment"] = (segment + 1).astype(example.chain_segment.dtype)
     kept["chain_ids"] = tuple(example.chain_ids[c - 1] for c in chains)

@@ -10,6 +10,7 @@ import numpy as np
 from bihf_jax.data import grid as grid_lib
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.data.example import Example
+from bihf_jax.data.labels import Labels
 from bihf_jax.data.plan import GridShape, Schedule, Step, plan_once
 
 
@@ -17,6 +18,7 @@ class Records(Protocol):
     """Random access to the examples of a split; `records.RecordSet` is one."""
 
     slots: np.ndarray  # [records] slots of each record
+    labels: Labels  # what the labels of the set are
 
     def __len__(self) -> int: ...
 
@@ -63,6 +65,7 @@ class StepSource:
             length=plan.length,
             neighbours=self.shape.neighbours,
             graphs=self.shape.graphs_per_row,
+            protein_values=self.records.labels.num_values,
             first_row_id=mine.start,
         )
         return grid_lib.split_over_devices(grid, self.host.local_devices)

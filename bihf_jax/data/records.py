@@ -5,7 +5,8 @@ A record set is a directory that `data_prep.build` writes:
 * ``records-SPLIT.tfrecord-0000i-of-0000n``: TFRecord shards, with the ``dataset_info.json`` and ``features.json`` of
   tensorflow-datasets, so that `tfds.builder_from_directory` reads it too;
 * ``index-SPLIT.npz``: shard, byte offset, length, slots, id and group of every record, in the order of the shards;
-* ``metadata.json``: task, schema version, splits with their counts, source, how labels and splits were made;
+* ``metadata.json``: task, schema version, labels (`labels.Labels`), splits with their counts, source, how labels and
+  splits were made;
 * ``report.json``: what became of every input file.
 
 **Encoding.** An array is one byte string, its little-endian C-order bytes (tensorflow-datasets' ``Encoding.BYTES``), so
@@ -26,11 +27,13 @@ from typing import Any
 import numpy as np
 
 from bihf_jax.data import tfrecord
-from bihf_jax.data.example import SCHEMA_VERSION, Example, Field, schema
+from bihf_jax.data.example import READABLE_VERSIONS, SCHEMA_VERSION, Example, Field, schema
+from bihf_jax.data.labels import Labels
 from bihf_jax.data.tfrecord import RecordError
 
 METADATA_FILE = "metadata.json"
-_SCHEMA = schema()
+_SCHEMAS = {version: schema(version) for version in READABLE_VERSIONS}
+_SCHEMA = _SCHEMAS[SCHEMA_VERSION]
 
 
 def encode_example(example: Example) -> bytes:
@@ -56,7 +59,7 @@ def _encode_field(name: str, field: Field, value: Any) -> Sequence[bytes] | np.n
 
 def _check_array(name: str, field: Field, value: np.ndarray) -> None:
     matches = value.ndim == len(field.shape) and all(
-        want is None or want == got for want, got in zip(field.shape, value.shape, strict=True)
+        isinstance(want, str) or want == got for want, got in zip(field.shape, value.shape, strict=True)
     )
     if value.dtype != np.dtype(field.dtype) or not matches:
         raise ValueError(f"{name} is {value.dtype} {value.shape}; the schema says {field.dtype} {field.shape}")
@@ -66,18 +69,19 @@ def _little_endian(array: np.ndarray) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("<"), copy=False)
 
 
-def decode_example(data: bytes) -> Example:
+def decode_example(data: bytes, version: int = SCHEMA_VERSION) -> Example:
     """The inverse of `encode_example`. Arrays are read-only views of `data`.
 
     Raises:
-      ValueError: `data` is not a record of schema version `SCHEMA_VERSION`.
+      ValueError: `data` is not a record of schema version `version`.
     """
     features = tfrecord.parse_example(data)
-    if missing := sorted(_SCHEMA.keys() - features.keys()):
+    fields = _SCHEMAS[version]
+    if missing := sorted(fields.keys() - features.keys()):
         raise ValueError(f"the record lacks {', '.join(missing)}; it has {', '.join(sorted(features))}")
-    example = Example(**{name: _decode_field(name, field, features[name]) for name, field in _SCHEMA.items()})
-    for name, field in _SCHEMA.items():
-        if field.dtype != "str" and field.shape and len(getattr(example, name)) != example.num_slots:
+    example = Example(**{name: _decode_field(name, field, features[name]) for name, field in fields.items()})
+    for name, field in fields.items():
+        if field.shape[:1] == ("slots",) and len(getattr(example, name)) != example.num_slots:
             raise ValueError(f"{name} has {len(getattr(example, name))} slots, tokens has {example.num_slots}")
     return example
 
@@ -92,7 +96,7 @@ def _decode_field(name: str, field: Field, values: list[memoryview] | np.ndarray
         return float(values[0])
     if len(values) != 1 or isinstance(values, np.ndarray):
         raise ValueError(f"{name} is not one byte string")
-    shape = [-1 if size is None else size for size in field.shape]
+    shape = [-1 if isinstance(size, str) else size for size in field.shape]
     try:
         return np.frombuffer(values[0], dtype=np.dtype(field.dtype).newbyteorder("<")).reshape(shape)
     except ValueError as error:
@@ -104,20 +108,29 @@ def index_file(split: str) -> str:
     return f"index-{split}.npz"
 
 
-def write_index(directory: Path, split: str, shard_names: Sequence[str]) -> dict[str, int]:
+def write_index(
+    directory: Path, split: str, shard_names: Sequence[str], labels: Labels | None = None
+) -> dict[str, int]:
     """Read the shards of `split` in order (checksums included), write their index file and count what they hold.
 
+    Args:
+      directory: the record set.
+      split: name of the split.
+      shard_names: its shards.
+      labels: what the labels have to be; binary labels of residues if None.
+
     Returns:
-      Counts of shards, records, groups, chains, residues, slots, labelled residues and positives (label > 0.5).
+      Counts of shards, records, groups, and what `count_example` counts.
 
     Raises:
-      RecordError: a damaged record, or two records with one id.
+      RecordError: a damaged record, labels that are not of `labels`, or two records with one id.
     """
     shard, offset, length, slots, ids, groups = [], [], [], [], [], []
     counts = Counter(shards=len(shard_names))
     for shard_number, name in enumerate(shard_names):
         for record_offset, data in tfrecord.scan_records(directory / name):
             example = decode_example(data)
+            _check_labels(labels or Labels(), example)
             shard.append(shard_number)
             offset.append(record_offset)
             length.append(len(data))
@@ -143,8 +156,16 @@ def write_index(directory: Path, split: str, shard_names: Sequence[str]) -> dict
     return dict(counts)
 
 
+def _check_labels(labels: Labels, example: Example) -> None:
+    try:
+        labels.check(example)
+    except ValueError as error:
+        raise RecordError(f"{error}. Mend the labels and write the set again") from error
+
+
 def count_example(example: Example) -> dict[str, int]:
-    """What one example holds: records (1), chains, residues, slots, labelled residues, positives."""
+    """What one example holds: records (1), chains, residues, slots, labelled residues, positives (label > 0.5) among
+    them, and labelled proteins (0 or 1)."""
     chains = len(example.chain_ids)
     return {
         "records": 1,
@@ -153,6 +174,7 @@ def count_example(example: Example) -> dict[str, int]:
         "slots": example.num_slots,
         "labelled": int(example.label_mask.sum()),
         "positives": int((example.label[example.label_mask] > 0.5).sum()),
+        "labelled_proteins": int(len(example.protein_label) > 0),
     }
 
 
@@ -175,10 +197,18 @@ def read_metadata(directory: str | Path) -> dict[str, Any]:
     return metadata
 
 
+def _read_labels(directory: Path, metadata: dict[str, Any]) -> Labels:
+    try:
+        return Labels.of_metadata(metadata)
+    except (TypeError, ValueError) as error:
+        raise RecordError(f"{directory / METADATA_FILE}: {error}") from error
+
+
 def _check_version(path: Path, version: Any) -> None:
-    if version != SCHEMA_VERSION:
+    if version not in READABLE_VERSIONS:
         raise RecordError(
-            f"{path} has schema version {version}, this code reads version {SCHEMA_VERSION}; rebuild the set"
+            f"{path} has schema version {version}, this code reads versions {', '.join(map(str, READABLE_VERSIONS))}; "
+            "rebuild the set"
         )
 
 
@@ -192,6 +222,7 @@ class RecordSet:
       directory: the record set.
       split: name of the split.
       metadata: the content of ``metadata.json``.
+      labels: what the labels of the set are.
       slots: [len] int32, slots of each record, from the index.
       ids: [len] str, id of each record.
       groups: [len] str, complex of each record.
@@ -208,6 +239,7 @@ class RecordSet:
         self.directory = Path(directory)
         self.split = split
         self.metadata = read_metadata(directory)
+        self.labels = _read_labels(self.directory, self.metadata)
         splits = self.metadata["splits"]
         if split not in splits:
             raise RecordError(f"split {split!r} not in {directory}; splits: {', '.join(sorted(splits))}")
@@ -253,7 +285,7 @@ class RecordSet:
         path = self.directory / self._shard_names[self._shard[number]]
         data = tfrecord.read_record(path, int(self._offset[number]), int(self._length[number]), number)
         try:
-            example = decode_example(data)
+            example = decode_example(data, self.metadata["schema_version"])
         except ValueError as error:
             raise RecordError(f"record {number} of {path}: {error}") from error
         if example.id != self.ids[number] or example.num_slots != self.slots[number]:

@@ -1,4 +1,4 @@
-"""`Prediction`: the scores of one structure, residue by residue."""
+"""`Prediction`: the scores of one structure, residue by residue, and of the protein where the task is of proteins."""
 
 import csv
 import dataclasses
@@ -39,8 +39,12 @@ class Prediction:
     protein: Protein  # what was scored, as read
     task: str
     label_names: tuple[str, ...]  # of the task
-    score: np.ndarray  # [N] float32; for classes the probability of the last label
+    # [N] float32; for classes the probability of the last label. Where the task is of proteins, the weight that the
+    # residue had among all, which add up to 1
+    score: np.ndarray
     fusion_values: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)  # column -> [N] float32
+    # name -> number, where the task is of proteins: probability of each class (the positive one), or the values
+    value: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape = (self.protein.num_residues,)
@@ -60,8 +64,10 @@ class Prediction:
 
     @property
     def score_name(self) -> str:
-        """What the score is of, for people: "score of binding site (ppbs)"."""
-        return f"score of {self.label_names[-1]} ({self.task})"
+        """What the score is of, for people: "score of binding site (ppbs)", "weight of the residue (ec)"."""
+        return (
+            f"weight of the residue ({self.task})" if self.value else f"score of {self.label_names[-1]} ({self.task})"
+        )
 
     @property
     def colour_range(self) -> tuple[float, float]:
@@ -106,9 +112,16 @@ class Prediction:
         top = self.highest()
         chains = ", ".join(chain or "(blank)" for chain in self.protein.chain_ids)
         return (
-            f"{self.protein.source}: {len(self)} residues in chains {chains}; {self.score_name}: mean "
-            f"{self.score.mean():.3f}, highest {top.score:.3f} at {top.chain}{top.residue_number}{top.insertion_code}"
+            f"{self.protein.source}: {len(self)} residues in chains {chains}; {self._value_text()}{self.score_name}: "
+            f"mean {self.score.mean():.3f}, highest {top.score:.3f} at {top.chain}{top.residue_number}{top.insertion_code}"
         )
+
+    def _value_text(self) -> str:
+        """The highest values of the protein; empty where the task is of residues."""
+        if not self.value:
+            return ""
+        highest = sorted(self.value.items(), key=lambda item: -item[1])[:3]
+        return ", ".join(f"{name} {value:.3f}" for name, value in highest) + f" ({self.task}); "
 
 
 def _cells(column: np.ndarray) -> list[str]:

@@ -16,7 +16,7 @@ from bihf_jax.configuration import ConfigError
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.data.example import Example
 from bihf_jax.data.featurise import make_example, residue_slots
-from bihf_jax.data.grid import example_batch, make_grid, split_over_devices, values_by_record
+from bihf_jax.data.grid import example_batch, make_grid, split_over_devices, values_by_protein, values_by_record
 from bihf_jax.data.plan import GridShape, plan_once
 from bihf_jax.inference.compilation_cache import use_compilation_cache
 from bihf_jax.inference.embedding import Embedding, MissingFeaturesError, choose_features
@@ -24,16 +24,20 @@ from bihf_jax.inference.fusion_values import fusion_values as fusion_columns
 from bihf_jax.inference.prediction import Prediction
 from bihf_jax.inference.residues import has_structure
 from bihf_jax.models.encoder import EncoderOutput
+from bihf_jax.models.heads import POOLING_WEIGHT
 from bihf_jax.protein import Protein
 from bihf_jax.training import step as step_lib
 from bihf_jax.training.restore import RestoredModel, restore_model
 
 # A protein, the path or the text of its file, or a function that gives it, which is called when its turn comes.
 Structure = Protein | str | os.PathLike[str] | Callable[[], Protein]
-# What a program gives for each slot, by name: (logits [R, L, outputs], features, batch) -> arrays [R, L, *].
+# What a program gives for each slot, by name: (logits, features, batch) -> arrays [R, L, *]; `_VALUE` is of proteins,
+# [R, G, V].
 Outputs = Callable[[jax.Array, EncoderOutput, ProteinBatch], dict[str, jax.Array]]
 OnError = Literal["raise", "return"]
 T = TypeVar("T")
+
+_VALUE = "value"
 
 MAX_SLOTS = 16_384  # of a protein, unless `Predictor` is told otherwise
 _ROWS_ON_ACCELERATORS = 8  # a CPU is busy with one row
@@ -156,9 +160,10 @@ class Predictor:
 
         def finish(ready: _Ready, values: dict[str, np.ndarray]) -> Prediction:
             slots = residue_slots(ready.protein)
-            of_residues = {name: value[slots] for name, value in values.items()}
+            of_residues = {name: of_slots[slots] for name, of_slots in values.items() if name != _VALUE}
             score = of_residues.pop("score")
-            return Prediction(ready.protein, self.task.name, self.task.label_names, score, of_residues)
+            value = dict(zip(self.task.score_names, values[_VALUE].tolist(), strict=True)) if _VALUE in values else {}
+            return Prediction(ready.protein, self.task.name, self.task.label_names, score, of_residues, value)
 
         return self._results(structures, program, finish, on_error)
 
@@ -210,7 +215,12 @@ class Predictor:
 
     def _score_outputs(self, fusion_values: bool) -> Outputs:
         def outputs(logits: jax.Array, encoded: EncoderOutput, batch: ProteinBatch) -> dict[str, jax.Array]:
-            return {"score": self.task.scores(logits), **(fusion_columns(encoded, batch) if fusion_values else {})}
+            scores = self.task.scores(logits)
+            if self.task.unit == "protein":
+                found = {_VALUE: scores, "score": encoded.intermediates[POOLING_WEIGHT]}
+            else:
+                found = {"score": scores[..., -1]}
+            return found | (fusion_columns(encoded, batch) if fusion_values else {})
 
         return outputs
 
@@ -367,6 +377,7 @@ def _by_number(
         return dict.fromkeys(numbers, error)
     found: dict[int, dict[str, np.ndarray]] = {number: {} for number in numbers}
     for name, values in fetched.items():
-        for number, of_slots in values_by_record(values, batch):
-            found[number][name] = of_slots
+        take_apart = values_by_protein if name == _VALUE else values_by_record
+        for number, of_one in take_apart(values, batch):
+            found[number][name] = of_one
     return found

@@ -1,6 +1,6 @@
 """Models: pLM, structure encoders, fusion, the fused encoder, heads.
 
-Public names: the configs, `FusedEncoder` (with `EncoderOutput`), `ResidueModel`, and `merge_lora` with its inverse.
+Public names: the configs, `FusedEncoder` (with `EncoderOutput`), `TaskModel`, and `merge_lora` with its inverse.
 """
 
 from bihf_jax.models.config import (
@@ -17,7 +17,7 @@ from bihf_jax.models.config import (
     StructureConfig,
 )
 from bihf_jax.models.encoder import EncoderOutput, FusedEncoder
-from bihf_jax.models.heads import ResidueHead, ResidueModel
+from bihf_jax.models.heads import Head, TaskModel
 from bihf_jax.models.lora import MergedLoRA, merge_lora, unmerge_lora
 from bihf_jax.models.plm import ProteinLanguageModel
 
@@ -29,6 +29,7 @@ __all__ = [
     "FusedEncoder",
     "FusionConfig",
     "GVPConfig",
+    "Head",
     "HeadConfig",
     "LearningConfig",
     "MPNNConfig",
@@ -36,9 +37,8 @@ __all__ = [
     "PLMConfig",
     "ProNetConfig",
     "ProteinLanguageModel",
-    "ResidueHead",
-    "ResidueModel",
     "StructureConfig",
+    "TaskModel",
     "merge_lora",
     "unmerge_lora",
 ]

@@ -7,6 +7,7 @@ from typing import Any
 
 from bihf_jax.data import alphabet
 from bihf_jax.data.example import BACKBONE_ATOMS, MAX_NEIGHBOURS
+from bihf_jax.data.labels import UNITS
 
 FUSION_KINDS = ("none", "linear", "local", "global", "cross", "token")
 FUSION_DIRECTIONS = ("both", "to_sequence", "to_structure")
@@ -17,6 +18,7 @@ DTYPES = ("float32", "bfloat16")
 ROTARY_DTYPES = ("float32", "float16")
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")  # the dense layers of a pLM block
 PRONET_LEVELS = ("aminoacid", "backbone", "allatom")
+POOLINGS = ("mean", "attention")
 MAX_SPHERICAL = 7  # of `ProNetConfig`: what the basis functions are exact for in float32
 
 
@@ -484,10 +486,13 @@ class EncoderConfig:
 
 @dataclasses.dataclass(frozen=True)
 class HeadConfig:
-    """A task's head: LayerNorm, one hidden layer, the outputs.
+    """A task's head: LayerNorm, for a protein the pooling of its residues, one hidden layer, the outputs.
 
     Attributes:
-      num_outputs: Logits per residue.
+      unit: What has logits: each "residue", or each "protein". That of the task's labels.
+      pooling: Of a protein: "mean" over its residues, or "attention", a learned weight for each residue, which says
+        what mattered. Residue heads do not read it.
+      num_outputs: Logits per residue or protein.
       hidden_width: Channels of the hidden layer.
       dropout: Share of the hidden layer that is dropped in training.
     """
@@ -495,7 +500,12 @@ class HeadConfig:
     num_outputs: int = 1
     hidden_width: int = 128
     dropout: float = 0.1
+    unit: str = "residue"
+    pooling: str = "mean"
 
     def __post_init__(self) -> None:
+        for name, allowed in (("unit", UNITS), ("pooling", POOLINGS)):
+            value = getattr(self, name)
+            _check(f"HeadConfig.{name}", value, value in allowed, ", ".join(allowed), "Choose one.")
         _check_positive(self, "num_outputs", "hidden_width")
         _check_rates(self, "dropout")

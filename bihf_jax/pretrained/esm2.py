@@ -97,7 +97,7 @@ def with_pretrained_plm(params: Params, config: PLMConfig) -> Params:
     """The parameters of a model that contains the fused encoder, its pLM's replaced by those of `config.pretrained`.
 
     Args:
-      params: of `ResidueModel`, with "encoder" and in it "plm". Its types are kept, and so are LoRA's updates.
+      params: of `TaskModel`, with "encoder" and in it "plm". Its types are kept, and so are LoRA's updates.
       config: of its pLM.
 
     Raises:

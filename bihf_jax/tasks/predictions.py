@@ -1,5 +1,7 @@
 """`Predictions`: every residue of a split with its score and, where it has one, its label; to and from CSV.
 
+A task with several classes has one score a class (`score_names`); `ProteinPredictions` has those of whole proteins.
+
 The table holds real residues only: special tokens (<cls>, <eos>) are left out. Unresolved residues stay, because the
 model scores them from the sequence; they carry no label (`label_mask` False), so no metric sees them.
 """
@@ -10,14 +12,15 @@ import itertools
 import os
 import pathlib
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from bihf_jax.data import alphabet
 from bihf_jax.data.example import Example
+from bihf_jax.tasks.labelled import Labelled
 
-# Columns of the CSV file. The first four name the residue; `label` is empty where the residue has none.
+# Columns of the CSV file. The first four name the residue; `label` is empty where the residue has none. With several
+# scores there is a column "score:NAME" for each, in place of "score".
 CSV_COLUMNS: tuple[str, ...] = (
     *("file", "chain", "residue_number", "insertion_code", "amino_acid"),
     *("score", "label", "weight", "record_id", "group"),
@@ -27,15 +30,6 @@ CSV_COLUMNS: tuple[str, ...] = (
 _ESCAPED_STARTS = ("=", "+", "-", "@", "\t", "\r", "'")
 _SPECIAL_TOKENS = np.array([token for token in range(len(alphabet.TOKENS)) if len(alphabet.TOKENS[token]) > 1])
 _LETTERS = np.array([token if len(token) == 1 else "" for token in alphabet.TOKENS], dtype="<U1")
-
-
-class LabelledResidues(NamedTuple):
-    """What a metric needs; n = residues with a label."""
-
-    labels: np.ndarray  # [n] float32, 0 or 1
-    scores: np.ndarray  # [n] float32, larger is more likely positive
-    weights: np.ndarray  # [n] float32 sample weight
-    groups: np.ndarray  # [n] int32 number of the complex, complexes in the order of their sorted names
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,10 +48,11 @@ class Predictions:
     residue_number: np.ndarray  # [M] int32 author residue number
     insertion_code: np.ndarray  # [M] '<U1', ' ' where none
     amino_acid: np.ndarray  # [M] '<U1' one-letter code
-    score: np.ndarray  # [M] float32
+    score: np.ndarray  # [M] float32, or [M, V] where `score_names` has V names
     label: np.ndarray  # [M] float32; 0 where masked
     label_mask: np.ndarray  # [M] bool
     weight: np.ndarray  # [M] float32 sample weight
+    score_names: tuple[str, ...] = ()  # of several scores; empty where there is one
 
     def __post_init__(self) -> None:
         if len(self.sources) != len(self.record_ids) or len(self.groups) != len(self.record_ids):
@@ -65,13 +60,12 @@ class Predictions:
                 f"{len(self.record_ids)} record ids, {len(self.sources)} sources and {len(self.groups)} groups: "
                 "give one of each per record"
             )
-        _refuse_duplicates(self.record_ids)
-        for field in dataclasses.fields(self)[3:]:
-            shape = getattr(self, field.name).shape
-            if shape != (len(self.record),):
-                raise ValueError(
-                    f"Predictions.{field.name} has shape {shape}; expected ({len(self.record)},) as `record`"
-                )
+        refuse_duplicates(self.record_ids)
+        for name in ("record", *_COLUMN_DTYPES):
+            shape = getattr(self, name).shape
+            several = (len(self.score_names),) if name == "score" and self.score_names else ()
+            if shape != (expected := (len(self.record), *several)):
+                raise ValueError(f"Predictions.{name} has shape {shape}; expected {expected} as `record`")
         if len(self.record) and not 0 <= self.record.min() <= self.record.max() < len(self.record_ids):
             raise ValueError(
                 f"Predictions.record spans {self.record.min()}..{self.record.max()}; "
@@ -92,12 +86,12 @@ class Predictions:
         keys = zip(sources, self.chain, self.residue_number, self.insertion_code, strict=True)
         return self.num_residues - len(set(keys))
 
-    def labelled(self) -> LabelledResidues:
+    def labelled(self) -> Labelled:
         """The residues with a label, in order, as the metrics take them."""
         mask = self.label_mask
         _, group_of_record = np.unique(np.asarray(self.groups, dtype=str), return_inverse=True)
         groups = group_of_record.astype(np.int32)[self.record[mask]]
-        return LabelledResidues(self.label[mask], self.score[mask], self.weight[mask], groups)
+        return Labelled(self.label[mask], self.score[mask], self.weight[mask], groups)
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
         """Writes `CSV_COLUMNS`, one line a residue; UTF-8, comma, "\\n". The file appears whole or not at all.
@@ -110,7 +104,7 @@ class Predictions:
         part = path.with_name(path.name + ".part")
         with part.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(CSV_COLUMNS)
+            writer.writerow(_columns(self.score_names))
             writer.writerows(self._rows())
         part.replace(path)
 
@@ -118,6 +112,7 @@ class Predictions:
         sources = [escape_cell(source) for source in self.sources]
         record_ids = [escape_cell(record_id) for record_id in self.record_ids]
         groups = [escape_cell(group) for group in self.groups]
+        scores = self.score.reshape(len(self.record), max(1, len(self.score_names)))
         for i, record in enumerate(self.record.tolist()):
             yield (
                 sources[record],
@@ -125,7 +120,7 @@ class Predictions:
                 str(int(self.residue_number[i])),
                 escape_cell(str(self.insertion_code[i]).strip(" ")),
                 escape_cell(str(self.amino_acid[i])),
-                f"{self.score[i]:.9g}",
+                *(f"{score:.9g}" for score in scores[i]),
                 f"{self.label[i]:.9g}" if self.label_mask[i] else "",
                 f"{self.weight[i]:.9g}",
                 record_ids[record],
@@ -133,21 +128,35 @@ class Predictions:
             )
 
 
-def from_examples(examples: Iterable[Example], scores: Iterable[np.ndarray]) -> Predictions:
+def _columns(score_names: Sequence[str]) -> tuple[str, ...]:
+    """Header of the CSV file."""
+    place = CSV_COLUMNS.index("score")
+    scores = tuple(f"score:{name}" for name in score_names) or ("score",)
+    return (*CSV_COLUMNS[:place], *scores, *CSV_COLUMNS[place + 1 :])
+
+
+def from_examples(
+    examples: Iterable[Example], scores: Iterable[np.ndarray], score_names: Sequence[str] = ()
+) -> Predictions:
     """The table of a split from its examples and their scores.
 
     Args:
       examples: the records; ids must be unique.
-      scores: for each example float [n], one score a slot; scores at special tokens are ignored.
+      scores: for each example float [n, V], the scores of each slot, or [n] for one; those at special tokens are
+        ignored.
+      score_names: of the V scores; one score needs none.
 
     Raises:
       ValueError: an id occurs twice, there are more or fewer score arrays than examples, an array has another length
         than its example, or a residue (labelled or not) has a score that is not finite.
     """
-    records = [_residues(example, score) for example, score in _pairs(examples, scores)]
+    score_names = tuple(score_names) if len(score_names) > 1 else ()
+    records = [_residues(example, score, len(score_names)) for example, score in _pairs(examples, scores)]
     counts = [len(columns["score"]) for _, columns in records]
     record = np.repeat(np.arange(len(records), dtype=np.int32), counts)
     empty = {name: np.zeros(0, dtype) for name, dtype in _COLUMN_DTYPES.items()}
+    if score_names:
+        empty["score"] = np.zeros((0, len(score_names)), np.float32)
     columns = [columns for _, columns in records] or [empty]
     return Predictions(
         record_ids=tuple(example_id for (example_id, _, _), _ in records),
@@ -155,6 +164,7 @@ def from_examples(examples: Iterable[Example], scores: Iterable[np.ndarray]) -> 
         groups=tuple(group for (_, _, group), _ in records),
         record=record,
         **{name: np.concatenate([column[name] for column in columns]) for name in _COLUMN_DTYPES},
+        score_names=score_names,
     )
 
 
@@ -171,12 +181,14 @@ def read_csv(path: str | os.PathLike[str]) -> Predictions:
     columns: dict[str, list] = {name: [] for name in _COLUMN_DTYPES}
     with pathlib.Path(path).open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
-        missing = [name for name in CSV_COLUMNS if name not in (reader.fieldnames or [])]
+        header = reader.fieldnames or []
+        score_names = tuple(name.removeprefix("score:") for name in header if name.startswith("score:"))
+        missing = [name for name in _columns(score_names) if name not in header]
         if missing:
             raise ValueError(f"{path}: no column {missing}; a predictions file has {list(CSV_COLUMNS)}")
         for row in reader:
             try:
-                record_id, origin = _read_row(row, columns)
+                record_id, origin = _read_row(row, columns, score_names)
                 if records.setdefault(record_id, origin) != origin:
                     raise ValueError(
                         f"record {record_id!r} has file and group {origin}, but {records[record_id]} above"
@@ -184,12 +196,16 @@ def read_csv(path: str | os.PathLike[str]) -> Predictions:
             except ValueError as error:
                 raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
             record.append(record_numbers.setdefault(record_id, len(record_numbers)))
+    arrays = {name: np.array(values, dtype=_COLUMN_DTYPES[name]) for name, values in columns.items()}
+    if score_names:
+        arrays["score"] = arrays["score"].reshape(len(record), len(score_names))
     return Predictions(
         record_ids=tuple(records),
         sources=tuple(source for source, _ in records.values()),
         groups=tuple(group for _, group in records.values()),
         record=np.array(record, dtype=np.int32),
-        **{name: np.array(values, dtype=_COLUMN_DTYPES[name]) for name, values in columns.items()},
+        **arrays,
+        score_names=score_names,
     )
 
 
@@ -213,12 +229,14 @@ def _pairs(examples: Iterable[Example], scores: Iterable[np.ndarray]) -> Iterabl
         yield example, score
 
 
-def _residues(example: Example, score: np.ndarray) -> tuple[tuple[str, str, str], dict[str, np.ndarray]]:
-    """((id, source, group), column name -> array over the residues of the example)."""
-    if np.shape(score) != (example.num_slots,):
+def _residues(example: Example, score: np.ndarray, several: int) -> tuple[tuple[str, str, str], dict[str, np.ndarray]]:
+    """((id, source, group), column name -> array over the residues of the example); `several` scores, 0 for one."""
+    if not several and np.shape(score) == (example.num_slots, 1):
+        score = np.asarray(score)[:, 0]
+    if np.shape(score) != (example.num_slots, *([several] if several else [])):
         raise ValueError(
             f"scores of record {example.id!r} have shape {np.shape(score)}; it has {example.num_slots} slots, "
-            f"so they must have shape ({example.num_slots},)"
+            f"so they must have shape ({example.num_slots},{f' {several}' if several else ''})"
         )
     residue = ~np.isin(example.tokens, _SPECIAL_TOKENS)
     score = np.asarray(score, dtype=np.float32)[residue]
@@ -236,28 +254,33 @@ def _residues(example: Example, score: np.ndarray) -> tuple[tuple[str, str, str]
         "score": score,
         "label": np.where(mask, example.label[residue], 0).astype(np.float32),
         "label_mask": mask.astype(bool),
-        "weight": np.full(score.size, example.weight, dtype=np.float32),
+        "weight": np.full(len(score), example.weight, dtype=np.float32),
     }
     return (example.id, example.source, example.group), columns
 
 
-def _read_row(row: dict[str, str | None], columns: dict[str, list]) -> tuple[str, tuple[str, str]]:
+def _read_row(
+    row: dict[str, str | None], columns: dict[str, list], score_names: Sequence[str]
+) -> tuple[str, tuple[str, str]]:
     """Appends the cells of one line to `columns`; returns its record id and (file, group)."""
     if None in row or None in row.values():
-        raise ValueError(f"it has another number of cells than the header ({len(CSV_COLUMNS)} columns)")
-    text = {name: _unescape(row[name]) for name in CSV_COLUMNS}
+        wanted = len(_columns(score_names))
+        raise ValueError(f"it has another number of cells than the header ({wanted} columns)")
+    text = {name: unescape_cell(row[name]) for name in CSV_COLUMNS if name != "score"}
     columns["chain"].append(text["chain"])
     columns["residue_number"].append(int(text["residue_number"]))
     columns["insertion_code"].append(text["insertion_code"] or " ")
     columns["amino_acid"].append(text["amino_acid"])
-    columns["score"].append(float(row["score"]))
+    scores = [float(row[f"score:{name}"]) for name in score_names]
+    columns["score"].append(scores or float(row["score"]))
     columns["label"].append(float(row["label"] or 0))
     columns["label_mask"].append(row["label"] != "")
     columns["weight"].append(float(row["weight"]))
     return text["record_id"], (text["file"], text["group"])
 
 
-def _refuse_duplicates(record_ids: Sequence[str]) -> None:
+def refuse_duplicates(record_ids: Sequence[str]) -> None:
+    """Raise ValueError where a record id is there twice."""
     seen: set[str] = set()
     repeated = sorted({record_id for record_id in record_ids if record_id in seen or seen.add(record_id)})
     if repeated:
@@ -272,5 +295,6 @@ def escape_cell(text: str) -> str:
     return "'" + text if text.startswith(_ESCAPED_STARTS) else text
 
 
-def _unescape(text: str) -> str:
+def unescape_cell(text: str) -> str:
+    """The inverse of `escape_cell`."""
     return text.removeprefix("'")

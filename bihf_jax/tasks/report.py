@@ -34,7 +34,8 @@ import numpy as np
 from scipy import stats
 
 from bihf_jax.tasks import metrics
-from bihf_jax.tasks.predictions import LabelledResidues, Predictions
+from bihf_jax.tasks.labelled import Labelled
+from bihf_jax.tasks.predictions import Predictions
 
 SCORES_VERSION = 1
 MODEL = "model"
@@ -216,7 +217,7 @@ class _Contest:
     resampled: dict[str, np.ndarray]  # metric -> [num_resamples]
 
     @classmethod
-    def run(cls, labelled: LabelledResidues, threshold: float, num_resamples: int, seed: int) -> "_Contest":
+    def run(cls, labelled: Labelled, threshold: float, num_resamples: int, seed: int) -> "_Contest":
         labels, scores, weights, groups = labelled
         resampled = metrics.bootstrap(
             labels, scores, weights, groups, threshold, num_resamples=num_resamples, seed=seed

@@ -12,11 +12,12 @@ import flax.linen as nn
 
 from bihf_jax.configuration import ConfigError, build, differences
 from bihf_jax.data.plan import GridShape
+from bihf_jax.data.records import RecordSet
 from bihf_jax.models.config import EncoderConfig, FusionConfig, GVPConfig, HeadConfig, PLMConfig, StructureConfig
-from bihf_jax.models.heads import ResidueModel
+from bihf_jax.models.heads import TaskModel
 from bihf_jax.models.structure import structure_encoder
 from bihf_jax.pretrained import esm2_config
-from bihf_jax.tasks import Task, make_task
+from bihf_jax.tasks import TASKS, Task, make_task, resolve_settings
 from bihf_jax.training.optimizer import OptimizerConfig, learning_rate_schedule
 
 CONFIG_FILE = "config.json"  # in the folder of a run
@@ -87,7 +88,7 @@ class TrainingConfig:
 class ExperimentConfig:
     """One experiment: a task, its data, a model and a way to train it."""
 
-    task: Mapping[str, Any]  # {"name": ..., settings of that task}
+    task: Mapping[str, Any]  # {"name": ..., settings of that task}; what it leaves open comes from the records
     data: DataConfig
     encoder: EncoderConfig
     training: TrainingConfig
@@ -99,8 +100,8 @@ class ExperimentConfig:
         return make_task(settings.pop("name", ""), settings)
 
     def make_model(self) -> nn.Module:
-        """The model: called with (batch, row_id), gives logits [R, L, outputs]."""
-        return ResidueModel(self.encoder, self.head)
+        """The model: called with (batch, row_id), gives logits [R, L, outputs], or [R, G, outputs] of proteins."""
+        return TaskModel(self.encoder, self.head)
 
 
 def experiment_config(values: Mapping[str, Any], workdir: Path | None = None) -> ExperimentConfig:
@@ -116,6 +117,7 @@ def experiment_config(values: Mapping[str, Any], workdir: Path | None = None) ->
 
     Raises:
       ConfigError: names the key, the value and what is allowed.
+      RecordError: the task leaves open what its records say, and they cannot be read.
     """
     values = _plain(values)
     encoder = values.get("encoder")
@@ -130,6 +132,8 @@ def experiment_config(values: Mapping[str, Any], workdir: Path | None = None) ->
             encoder["plm"] = _changed(make, plm, "config.encoder.plm")
         if isinstance(encoder.get("structure"), dict):
             encoder["structure"] = _structure(encoder["structure"], "config.encoder.structure")
+    if isinstance(values.get("task"), dict) and isinstance(values.get("data"), dict) and "records" in values["data"]:
+        values["task"] = _task_settings(values["task"], values["data"]["records"])
     config = build(ExperimentConfig, values)
     task = config.make_task()
     if config.encoder.structure.neighbours > config.data.neighbours:
@@ -137,7 +141,18 @@ def experiment_config(values: Mapping[str, Any], workdir: Path | None = None) ->
             f"config.encoder.structure.neighbours is {config.encoder.structure.neighbours}, but config.data.neighbours "
             f"gives each residue {config.data.neighbours}; lower the first or raise the second"
         )
-    return dataclasses.replace(config, head=dataclasses.replace(config.head, num_outputs=task.num_outputs))
+    head = dataclasses.replace(config.head, num_outputs=task.num_outputs, unit=task.unit)
+    return dataclasses.replace(config, head=head)
+
+
+def _task_settings(values: Mapping[str, Any], records: str) -> dict[str, Any]:
+    """The settings of the task with what they leave open: a run keeps them, so its records are not needed again."""
+    settings = dict(values)
+    name = settings.pop("name", "")
+    if name not in TASKS or TASKS[name].labels is not None or "labels" in settings:
+        return dict(values)
+    training = RecordSet(records, "train")
+    return {"name": name, **resolve_settings(name, settings, training.labels, training)}
 
 
 def _changed(make: Callable[[], Any], changes: Mapping[str, Any], path: str) -> Any:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from bihf_jax.data.grid import values_by_record
+from bihf_jax.data.grid import values_by_protein, values_by_record
 from bihf_jax.data.pipeline import Host, Records, evaluation_batches
 from bihf_jax.data.plan import GridShape
 from bihf_jax.tasks import Task
@@ -22,7 +22,7 @@ class Scorer:
     """Scores splits with one model; its compiled programs, one a grid shape, are kept between calls."""
 
     def __init__(self, model: nn.Module, task: Task, shape: GridShape, host: Host):
-        self._shape, self._host = shape, host
+        self._task, self._shape, self._host = task, shape, host
         self.score_step = step_lib.pmap_score_step(model, task)
 
     def score(self, params: Any, records: Records) -> tuple[list[np.ndarray], float]:
@@ -33,17 +33,21 @@ class Scorer:
           records: a split.
 
         Returns:
-          Scores per record, each [slots] float32 (also at special tokens), the same on every host; mean loss.
+          Scores per record, the same on every host: each [slots, V] float32 (also at special tokens), or [1, V] where
+          the task is of proteins; mean loss.
         """
-        ends = np.cumsum(records.slots)
-        flat = np.zeros(int(ends[-1]), np.float32)
+        of_proteins = self._task.unit == "protein"
+        counts = np.ones(len(records), np.int64) if of_proteins else np.asarray(records.slots, np.int64)
+        take_apart = values_by_protein if of_proteins else values_by_record
+        ends = np.cumsum(counts)
+        flat = np.zeros((int(ends[-1]), self._task.num_outputs), np.float32)
         loss = weight = 0.0
         steps, batches = evaluation_batches(records, self._shape, self._host)
         for step, batch in enumerate(batches, start=1):
             supervisor.report(f"scoring batch {step} of {steps} of a split")
             scores, sums = self.score_step(params, batch)
-            for record, record_scores in values_by_record(np.asarray(scores), batch):
-                flat[ends[record] - records.slots[record] : ends[record]] = record_scores
+            for record, record_scores in take_apart(np.asarray(scores), batch):
+                flat[ends[record] - counts[record] : ends[record]] = record_scores
             loss += float(sums.loss[0])
             weight += float(sums.weight[0])
         if self._host.count > 1:
@@ -82,5 +86,5 @@ class TrainedModel:
         return sum(int(np.prod(leaf.shape[1:])) for leaf in jax.tree.leaves(self.params))
 
     def score(self, records: Records) -> list[np.ndarray]:
-        """Scores per record, each [slots] float32."""
+        """Scores per record, each [slots, V] float32, or [1, V] where the task is of proteins."""
         return self._scorer.score(self.params, records)[0]

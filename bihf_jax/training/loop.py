@@ -22,7 +22,8 @@ from bihf_jax.data.plan import GridShape, fill, make_plan
 from bihf_jax.data.records import RecordSet
 from bihf_jax.data.shuffled import ShuffledLabels
 from bihf_jax.pretrained import with_pretrained_plm
-from bihf_jax.tasks import Task, metrics, predictions
+from bihf_jax.tasks import Task, check_labels
+from bihf_jax.tasks.tables import table_of
 from bihf_jax.training import hosts, learning, supervisor
 from bihf_jax.training import step as step_lib
 from bihf_jax.training.checkpoints import Checkpoints, Progress
@@ -136,13 +137,14 @@ def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
     train_records: Records = RecordSet(config.data.records, "train")
     validation_records = RecordSet(config.data.records, "validation")
     fingerprints = {records.split: records.fingerprint for records in (train_records, validation_records)}
+    task = config.make_task()
+    check_labels(task, train_records.labels, config.data.records)
     hosts.agree("configs and records", {"config": dataclasses.asdict(config), "records": fingerprints})
     config_dict = hosts.first_then_others(lambda: keep_config(config, workdir, first_host=host.index == 0))
     if config.data.shuffle_labels:
         train_records = ShuffledLabels(train_records, config.seed)
 
     # ---- model and optimizer ----------------------------------------------------------------------------------------
-    task = config.make_task()
     model = config.make_model()
     plm = config.encoder.plm
     optimizer = make_optimizer(config.training.optimizer, config.training.steps, plm)
@@ -254,19 +256,19 @@ class _Loop:
 
 
 def validate(scorer: Scorer, params: Any, records: RecordSet, task: Task) -> dict[str, float]:
-    """Loss, AUC-PR and ROC-AUC of a split.
+    """Loss and metrics of a split; those that are not defined are left out.
 
     Raises:
-      ConfigError: the split has labels of one class only, so that its selection metric is not defined.
+      ConfigError: the selection metric is not defined: no labels, or of one class or value only.
     """
     scores, loss = scorer.score(params, records)
-    labelled = predictions.from_examples(records, scores).labelled()
-    # Neither metric depends on the threshold, which is chosen on this split when the model is evaluated.
-    values = metrics.residue_metrics(labelled.labels, labelled.scores, labelled.weights, threshold=0.5)
-    if values[task.selection_metric] is None:
-        reason = metrics.undefined_reason(labelled.labels, labelled.weights)
+    labelled = table_of(task, records, scores).labelled()
+    values = task.metrics(labelled) if len(labelled.labels) else {}
+    if values.get(task.selection_metric) is None:
+        reason = task.undefined_reason(labelled)
         raise ConfigError(f"the split {records!r} has no {task.selection_metric}: {reason}; build a larger split")
-    return {"loss": loss, "auc_pr": values["auc_pr"], "roc_auc": values["roc_auc"]}
+    logged = {name: values[name] for name in task.logged or task.metric_names if values[name] is not None}
+    return {"loss": loss, **logged}
 
 
 def _log_start(

@@ -155,7 +155,7 @@ def add_up(times: Mapping[str, float], path_of: Mapping[str, str]) -> dict[tuple
 
 
 def module_of(path: str) -> tuple[str, str]:
-    """(module, direction) of a path such as `jit(f)/transpose(jvp(ResidueModel))/encoder/plm.blocks/layers_0/fc1/dot`.
+    """(module, direction) of a path such as `jit(f)/transpose(jvp(TaskModel))/encoder/plm.blocks/layers_0/fc1/dot`.
 
     Layers of one kind count together: that path is ("plm/fc1", "backward").
     """
@@ -165,9 +165,10 @@ def module_of(path: str) -> tuple[str, str]:
     if wrapped is None:
         return _OUTSIDE, ""
     direction = "backward" if "transpose(" in path or "rematted" in path else "forward"
-    # A part of the path is a module ("layers_0"), its method ("plm.blocks"), or a function or loop of JAX.
+    # A part of the path is a module ("layers_0"), its method ("plm.blocks"), or a function or loop of JAX; methods of
+    # the model itself have its name.
     names = [re.sub(r"_\d+$", "", part.split(".")[0]) for part in wrapped.group(2).split("/")[:-1] if "(" not in part]
-    names = [name for name in dict.fromkeys(names) if name not in (wrapped.group(1), *_NOT_MODULES)]
+    names = [name for name in dict.fromkeys(names) if name not in (*_NOT_MODULES, wrapped.group(1))]
     return "/".join(names[:2]) or "model", direction
 
 

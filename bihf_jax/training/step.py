@@ -112,7 +112,7 @@ def make_train_step(
 
 
 def make_score_step(model: nn.Module, task: Task) -> Callable[[Params, ProteinBatch], tuple[jax.Array, LossSums]]:
-    """Builds `score_step(params, batch) -> (scores [R, L], loss sums over the axis)`; no dropout."""
+    """Builds `score_step(params, batch) -> (scores [R, L or G, V], loss sums over the axis)`; no dropout."""
 
     def score_step(params: Params, batch: ProteinBatch) -> tuple[jax.Array, LossSums]:
         logits = model.apply({"params": params}, batch, None)

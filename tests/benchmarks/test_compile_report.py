@@ -108,7 +108,7 @@ def test_model_flops_of_the_plm_are_two_a_parameter_and_slot():
     encoder = EncoderConfig(plm=plm, structure=structure, fusion=FusionConfig(width=1), representation_width=1)
     grid = compile_report.empty_grid(2, 256, 1, 4)
     batch = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, grid))
-    model = compile_report.ResidueModel(encoder, compile_report.HeadConfig())
+    model = compile_report.TaskModel(encoder, compile_report.HeadConfig())
     params = jax.eval_shape(lambda batch: model.init(jax.random.key(0), batch, None)["params"], batch)
     by_hand = 2 * 256 * plm.layers * (2 * 12 * plm.width**2 + 4 * 256 * plm.width)
     assert compile_report.model_flops(encoder, params, batch) == pytest.approx(by_hand, rel=0.01)

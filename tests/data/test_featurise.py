@@ -146,6 +146,17 @@ def test_bad_labels_are_refused(protein):
         make_example(protein, id="x", group="g", label=label)
 
 
+def test_the_label_of_a_protein_is_kept_and_checked(protein):
+    """Numbers become float32 [P], none is empty; a table or NaN is refused."""
+    example = make_example(protein, id="x", group="x", protein_label=[0.25, 3])
+    assert example.protein_label.dtype == np.float32
+    assert example.protein_label.tolist() == [0.25, 3]
+    assert make_example(protein, id="x", group="x").protein_label.shape == (0,)
+    for bad in ([[1, 2]], [np.nan]):
+        with pytest.raises(ValueError, match=r"x: protein_label is .*list of finite numbers"):
+            make_example(protein, id="x", group="x", protein_label=bad)
+
+
 def test_an_offset_that_int16_cannot_hold_is_an_error(protein):
     """A protein whose neighbours lie more than 32,767 slots apart is refused, not wrapped around."""
     count = 33_000

@@ -176,6 +176,15 @@ def test_crop_keeps_the_neighbours_inside(seed):
         assert [cropped.residue_number[slot + o] for o in offsets[:count]] == old
 
 
+def test_crop_keeps_the_label_of_the_protein():
+    """The label of the whole is not cut, even where it has as many numbers as the protein has slots."""
+    example = random_example(0, chain_lengths=(12,))
+    example = dataclasses.replace(example, protein_label=np.arange(example.num_slots, dtype=np.float32))
+    cropped = crop_example(example, 8, np.random.default_rng(0))
+    assert cropped.num_slots == 8
+    np.testing.assert_array_equal(cropped.protein_label, example.protein_label)
+
+
 def test_crop_places_windows_all_over():
     """Windows reach both ends of the protein."""
     example = random_example(0, (40,), unresolved=0.0)

@@ -13,6 +13,7 @@ import pytest
 
 from bihf_jax.data import records as records_module
 from bihf_jax.data.example import SCHEMA_VERSION, schema
+from bihf_jax.data.labels import Labels
 from bihf_jax.data.records import RecordError, RecordSet, decode_example, encode_example
 from tests.data.examples import random_example
 
@@ -153,7 +154,66 @@ def test_metadata_counts_what_is_there(written):
         "slots": sum(example.num_slots for example in examples),
         "labelled": sum(int(example.label_mask.sum()) for example in examples),
         "positives": sum(int(example.label.sum()) for example in examples),
+        "labelled_proteins": 0,
     }
+    assert metadata["labels"] == {"unit": "residue", "type": "binary", "names": ["positive"]}
+
+
+def test_labels_of_proteins_are_written_and_read(tmp_path):
+    """The label of each protein and what it is come back; a protein without one stays so; one that contradicts the
+    metadata stops the writing and leaves no record set."""
+    pytest.importorskip("tensorflow_datasets", reason="writing records needs the prep extra")
+    from data_prep import tfds_builder
+
+    labels = Labels("protein", "multilabel", ("a", "b"))
+    examples = [
+        dataclasses.replace(example, protein_label=np.array([number % 2, 1][: number // 2 * 2], np.float32))
+        for number, example in enumerate(make_examples("test"))
+    ]
+    metadata = {"task": "custom", "labels": labels.to_metadata()}
+    tfds_builder.write_record_set(tmp_path / "set", {"test": examples}, metadata)
+    records = RecordSet(tmp_path / "set", "test")
+    assert records.labels == labels
+    assert records.metadata["splits"]["test"]["labelled_proteins"] == 1
+    originals = {example.id: example for example in examples}
+    for example in records:
+        assert_equal(example, originals[example.id])
+    with pytest.raises(RecordError, match="has a protein_label, and the labels of the set are of residues"):
+        tfds_builder.write_record_set(tmp_path / "wrong", {"test": examples}, {"task": "ppbs"})
+    assert list((tmp_path / "wrong").iterdir()) == []
+
+
+def test_a_set_of_version_1_is_read(damaged):
+    """A set as it was written before labels of proteins: its examples have none, its labels are binary of residues."""
+    examples = {example.id: example for example in make_examples("test")}
+    old = [records_module.tfrecord.parse_example(encode_example(example)) for example in examples.values()]
+    for features in old:
+        del features["protein_label"]
+    data = [records_module.tfrecord.serialize_example(features) for features in old]
+    (damaged / "old").write_bytes(b"".join(map(records_module.tfrecord.frame, data)))
+    length = np.array([len(record) for record in data])
+    index = dict(np.load(damaged / records_module.index_file("test")))
+    changes = {
+        "schema_version": np.int32(1),
+        "shard_names": np.array(["old"]),
+        "shard_bytes": np.array([(length + 16).sum()]),
+        "shard": np.zeros(len(data), np.int32),
+        "offset": np.cumsum(length + 16) - (length + 16),
+        "length": length,
+        "slots": np.array([example.num_slots for example in examples.values()], np.int32),
+        "ids": np.array(list(examples)),
+        "groups": np.array([example.group for example in examples.values()]),
+    }
+    np.savez(damaged / records_module.index_file("test"), **(index | changes))
+    path = damaged / records_module.METADATA_FILE
+    metadata = json.loads(path.read_text()) | {"schema_version": 1}
+    del metadata["labels"]
+    path.write_text(json.dumps(metadata))
+    records = RecordSet(damaged, "test")
+    assert records.labels == Labels()
+    for example in records:
+        assert example.protein_label.shape == (0,)
+        assert_equal(example, examples[example.id])
 
 
 def test_writing_twice_gives_the_same_bytes(written, tmp_path):
@@ -295,7 +355,7 @@ def test_another_schema_version_names_both(damaged, part):
     else:
         path = damaged / records_module.index_file("train")
         np.savez(path, **(dict(np.load(path)) | {"schema_version": np.int32(99)}))
-    with pytest.raises(RecordError, match=rf"schema version 99, this code reads version {SCHEMA_VERSION}"):
+    with pytest.raises(RecordError, match=r"schema version 99, this code reads versions 1, 2"):
         RecordSet(damaged, "train")
 
 

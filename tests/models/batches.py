@@ -103,6 +103,9 @@ def pack(rows: list[list[SyntheticProtein]], length: int, graphs: int = 4, offse
         "label": np.zeros((count, length), np.float32),
         "label_mask": np.zeros((count, length), bool),
         "weight": np.zeros((count, length), np.float32),
+        "protein_label": np.zeros((count, graphs, 0), np.float32),
+        "protein_label_mask": np.zeros((count, graphs), bool),
+        "protein_weight": np.zeros((count, graphs), np.float32),
         "record": np.full((count, graphs), -1, np.int32),
         "row_id": np.arange(count, dtype=np.int32),
     }

@@ -19,7 +19,7 @@ from bihf_jax.models import (
     PLMConfig,
     ProNetConfig,
     ProteinLanguageModel,
-    ResidueModel,
+    TaskModel,
 )
 from bihf_jax.models.encoder import _relative_length
 from tests.models.batches import (
@@ -205,7 +205,7 @@ def test_a_side_hears_the_other_as_the_method_says(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_gradients_reach_every_parameter(method):
     """With open projections a loss on the residues moves every parameter, those of stage 1 on both sides too."""
-    model = ResidueModel(small_config(method), HeadConfig(num_outputs=2))
+    model = TaskModel(small_config(method), HeadConfig(num_outputs=2))
     batch = packed()
     batch = batch._replace(sequence_mask=batch.sequence_mask.at[:, 5:7].set(False))  # slots of every kind
     variables = random_variables(model, batch)
@@ -228,7 +228,7 @@ def test_gradients_reach_every_parameter(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_degenerate_structures_have_finite_gradients(method):
     """Coincident atoms, straight angles, residues without neighbours and proteins without structure give no NaN."""
-    model = ResidueModel(small_config(method), HeadConfig())
+    model = TaskModel(small_config(method), HeadConfig())
     batch = packed()
     backbone = batch.backbone.at[0, 2:6].set(1.0)
     straight = jnp.asarray([1.4, 0.0, 0.0])
@@ -279,7 +279,7 @@ def test_other_encoders_keep_the_properties_of_the_whole_model(name, dtype, tole
 @pytest.mark.parametrize("name", OTHER_ENCODERS)
 def test_gradients_reach_every_parameter_of_other_encoders(name):
     """With open projections a loss on the residues moves every parameter of the structure side too, in both stages."""
-    model, batch = ResidueModel(small_config("local", structure=OTHER_ENCODERS[name]), HeadConfig()), packed()
+    model, batch = TaskModel(small_config("local", structure=OTHER_ENCODERS[name]), HeadConfig()), packed()
     variables = random_variables(model, batch)
 
     def loss(variables):
@@ -343,7 +343,7 @@ def test_bfloat16_is_close_to_float32():
     assert low.dtype == jnp.bfloat16
     difference = np.asarray(low, np.float32) - np.asarray(exact)
     assert np.sqrt(np.mean(difference**2)) < 0.05 * np.sqrt(np.mean(np.square(exact)))
-    model = ResidueModel(small_config("local", dtype="bfloat16"), HeadConfig(num_outputs=3))
+    model = TaskModel(small_config("local", dtype="bfloat16"), HeadConfig(num_outputs=3))
     logits = jax.eval_shape(lambda batch: model.init_with_output(jax.random.key(0), batch)[0], packed())
     assert (logits.shape, logits.dtype) == ((2, LENGTH, 3), jnp.float32)
 

@@ -11,17 +11,18 @@ from tests.training.small_run import small_config
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("jit(f)/jvp(ResidueModel)/encoder/plm.blocks/layers_0/fc1/dot_general", ("plm/fc1", "forward")),
-        ("jit(f)/transpose(jvp(ResidueModel))/encoder/plm.blocks/layers_3/fc1/dot_general", ("plm/fc1", "backward")),
+        ("jit(f)/jvp(TaskModel)/encoder/plm.blocks/layers_0/fc1/dot_general", ("plm/fc1", "forward")),
+        ("jit(f)/transpose(jvp(TaskModel))/encoder/plm.blocks/layers_3/fc1/dot_general", ("plm/fc1", "backward")),
         (
-            "jit(f)/jvp(ResidueModel)/encoder/fusions_1/fusions_1._updates/sequence_out/add",
+            "jit(f)/jvp(TaskModel)/encoder/fusions_1/fusions_1._updates/sequence_out/add",
             ("fusions/sequence_out", "forward"),
         ),
         (
-            "jit(f)/jvp(ResidueModel)/encoder/plm.blocks/layers_0/self_attn/while/body/closed_call/mul",
+            "jit(f)/jvp(TaskModel)/encoder/plm.blocks/layers_0/self_attn/while/body/closed_call/mul",
             ("plm/self_attn", "forward"),
         ),
-        ("jit(f)/jvp(ResidueModel)/head/logits/dot_general", ("head/logits", "forward")),
+        ("jit(f)/jvp(TaskModel)/head/logits/dot_general", ("head/logits", "forward")),
+        ("jit(f)/jvp(TaskModel)/TaskModel.logits_and_features/head/hidden/add", ("head/hidden", "forward")),
         ("jit(f)/sqrt", ("loss, gradient sum and optimizer", "")),
         ("", ("no module in the program", "")),
     ],
