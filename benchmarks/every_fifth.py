@@ -11,7 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep import complexes
+from data_prep.sources import complexes
+from data_prep.structure_files import list_files
 
 
 def every_fifth(ids: Sequence[str]) -> dict[str, str]:
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m benchmarks.every_fifth STRUCTURES", file=sys.stderr)
         return 2
-    files, _ = complexes.list_files(Path(arguments[0]))
+    files, _ = list_files(Path(arguments[0]))
     split_of = every_fifth([complex.id for complex in complexes.complexes_of_db5(files)])
     print("complex,split")
     for complex_id, split in split_of.items():

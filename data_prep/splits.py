@@ -46,6 +46,8 @@ MAX_EVALUE = 1e-3
 MIN_ALIGNED = 20
 MIN_CONTAINED = 8
 MAX_CONTAINED = 29
+# A published split is compared with the clusters, which the fallback can do in minutes for so many chains.
+MAX_FALLBACK_CHAINS = 3000
 
 # Gapped Karlin-Altschul parameters of BLOSUM62 with gap costs 11 + 1 (NCBI BLAST, blast_stat.c).
 _LAMBDA, _K = 0.267, 0.041
@@ -55,11 +57,11 @@ Pair = tuple[int, int]
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Which complex lies where, and how that was decided.
+    """Which group (complex, chain, target) lies where, and how that was decided.
 
     Attributes:
-      split_of: complex id -> name of its split.
-      cluster_of: complex id -> number of its cluster, 0 for the largest.
+      split_of: group -> name of its split.
+      cluster_of: group -> number of its cluster, 0 for the largest.
       method: tool, version and thresholds, for the metadata of a record set.
     """
 
@@ -78,6 +80,7 @@ def split_complexes(
     coverage: float = COVERAGE,
     tool: str | None = None,
     threads: int = 1,
+    classes_of: Mapping[str, frozenset[int]] | None = None,
 ) -> Split:
     """Assign complexes to train, validation and test by cluster.
 
@@ -90,6 +93,7 @@ def split_complexes(
       coverage: least share of the shorter chain in the alignment, in [0, 1].
       tool: "mmseqs" or "biopython"; None takes MMseqs2 where it is installed.
       threads: threads of MMseqs2.
+      classes_of: complex id -> its classes; then every class of validation and test occurs in train, too.
 
     Raises:
       ValueError: fractions that do not sum to 1, thresholds outside [0, 1], an unknown tool, or fewer clusters than
@@ -99,8 +103,9 @@ def split_complexes(
     check_thresholds(fractions, identity, coverage)
     tool = choose_tool(tool)
     clusters = cluster_complexes(chains, identity=identity, coverage=coverage, tool=tool, threads=threads)
-    split_of = assign_clusters(clusters, sizes, fractions, seed)
+    split_of = assign_clusters(clusters, sizes, fractions, seed, classes_of)
     method = {
+        "kind": "sequence clusters" if classes_of is None else "sequence clusters, each class in train",
         "tool": tool,
         "tool_version": tool_version(tool),
         "identity": identity,
@@ -113,8 +118,105 @@ def split_complexes(
         "clusters": len(clusters),
         "largest_cluster": max(map(len, clusters), default=0),
     }
-    cluster_of = {complex_id: number for number, cluster in enumerate(clusters) for complex_id in cluster}
-    return Split(split_of=split_of, cluster_of=cluster_of, method=method)
+    return Split(split_of=split_of, cluster_of=_number_of(clusters), method=method)
+
+
+def split_groups(
+    groups: Iterable[str], sizes: Mapping[str, int], *, fractions: Sequence[float], seed: int = 0
+) -> Split:
+    """Assign groups to train, validation and test at random, whether their sequences are related or not.
+
+    Args:
+      groups: names.
+      sizes: group -> residues of its records, which `fractions` are fractions of.
+      fractions: of train, validation and test; 0 leaves a split out.
+      seed: decides their order.
+
+    Raises:
+      ValueError: fractions that do not sum to 1, or fewer groups than splits.
+    """
+    check_thresholds(fractions, IDENTITY, COVERAGE)
+    clusters = [[group] for group in sorted(groups)]
+    split_of = assign_clusters(clusters, sizes, fractions, seed)
+    method = {"kind": "groups", "fractions": list(fractions), "seed": seed, "groups": len(clusters)}
+    return Split(split_of=split_of, cluster_of=_number_of(clusters), method=method)
+
+
+def fold_splits(
+    fold_of: Mapping[str, str],
+    folds: Iterable[str],
+    chains: Mapping[str, Sequence[str]],
+    sizes: Mapping[str, int],
+    *,
+    validation: float,
+    seed: int = 0,
+    identity: float = IDENTITY,
+    coverage: float = COVERAGE,
+    tool: str | None = None,
+    threads: int = 1,
+) -> dict[str, Split]:
+    """Cross-validation: each of `folds` is tested in turn; the others are train and validation, by sequence cluster.
+
+    Args:
+      fold_of: group -> its published fold; may name more groups than `chains`.
+      folds: to test on.
+      chains: as in `split_complexes`.
+      sizes: as in `split_complexes`.
+      validation: share of the residues of the other folds that picks the checkpoint.
+      seed: as in `split_complexes`.
+      identity: as in `split_complexes`.
+      coverage: as in `split_complexes`.
+      tool: as in `split_complexes`.
+      threads: as in `split_complexes`.
+
+    Raises:
+      ValueError: a fold without records, or too few clusters in the others.
+    """
+    tool = choose_tool(tool)
+    clusters = cluster_complexes(chains, identity=identity, coverage=coverage, tool=tool, threads=threads)
+    cluster_of = _number_of(clusters)
+    splits = {}
+    for fold in folds:
+        tested = {group for group in chains if fold_of[group] == fold}
+        if not tested:
+            there = ", ".join(sorted({fold_of[group] for group in chains}))
+            raise ValueError(f"no record is of {fold}; folds with records: {there}")
+        others = [[group for group in cluster if group not in tested] for cluster in clusters]
+        split_of = assign_clusters(
+            [cluster for cluster in others if cluster], sizes, (1 - validation, validation, 0), seed
+        )
+        split_of = dict(sorted((split_of | dict.fromkeys(tested, "test")).items()))
+        method = {
+            "kind": "cross-validation",
+            "test": fold,
+            "validation_share_of_other_folds": validation,
+            **_overlap(split_of, cluster_of, tool, identity, coverage),
+        }
+        splits[fold] = Split(split_of=split_of, cluster_of=cluster_of, method=method)
+    return splits
+
+
+def _number_of(clusters: Sequence[Sequence[str]]) -> dict[str, int]:
+    """Member -> number of its cluster."""
+    return {member: number for number, cluster in enumerate(clusters) for member in cluster}
+
+
+def _overlap(
+    split_of: Mapping[str, str], cluster_of: Mapping[str, int], tool: str, identity: float, coverage: float
+) -> dict[str, Any]:
+    """How many groups of a split that was not made here share a cluster with train."""
+    trained = {cluster_of[group] for group, split in split_of.items() if split == "train"}
+    return {
+        "tool": tool,
+        "tool_version": tool_version(tool),
+        "identity": identity,
+        "coverage_of_shorter": coverage,
+        "clusters": len(set(cluster_of.values())),
+        "related_to_train": {
+            name: sum(split == name and cluster_of[group] in trained for group, split in split_of.items())
+            for name in SPLITS[1:]
+        },
+    }
 
 
 def given_split(
@@ -147,27 +249,18 @@ def given_split(
             f"complex with records needs one of {', '.join(SPLITS)}"
         )
     tool = choose_tool(tool)
-    clusters = cluster_complexes(chains, identity=identity, coverage=coverage, tool=tool, threads=threads)
     split_of = {complex_id: split_of[complex_id] for complex_id in sorted(chains)}
-    cluster_of = {complex_id: number for number, cluster in enumerate(clusters) for complex_id in cluster}
-    trained = {cluster_of[complex_id] for complex_id, split in split_of.items() if split == "train"}
-    method = {
-        "source": source,
-        "tool": tool,
-        "tool_version": tool_version(tool),
-        "identity": identity,
-        "coverage_of_shorter": coverage,
-        "clusters": len(clusters),
-        "related_to_train": {
-            name: sum(split == name and cluster_of[complex_id] in trained for complex_id, split in split_of.items())
-            for name in SPLITS[1:]
-        },
-    }
-    return Split(split_of=split_of, cluster_of=cluster_of, method=method)
+    method: dict[str, Any] = {"kind": "given", "source": source}
+    if tool == "biopython" and len({chain for of_one in chains.values() for chain in of_one}) > MAX_FALLBACK_CHAINS:
+        method["related_to_train"] = None  # not known: MMseqs2 could say
+        return Split(split_of=split_of, cluster_of={}, method=method)
+    clusters = cluster_complexes(chains, identity=identity, coverage=coverage, tool=tool, threads=threads)
+    cluster_of = _number_of(clusters)
+    return Split(split_of, cluster_of, method | _overlap(split_of, cluster_of, tool, identity, coverage))
 
 
 def read_split(path: Path) -> dict[str, str]:
-    """Complex id -> split, of a CSV `complex,split`.
+    """Group -> split, of a CSV `complex,split` or `group,split`.
 
     Raises:
       FileNotFoundError: no such file.
@@ -178,14 +271,16 @@ def read_split(path: Path) -> dict[str, str]:
     split_of: dict[str, str] = {}
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
-        if reader.fieldnames is None or not {"complex", "split"} <= set(reader.fieldnames):
-            raise ValueError(f"{path}: columns are {reader.fieldnames}; it must have complex,split")
+        names = {"complex", "group"} & set(reader.fieldnames or ())
+        if len(names) != 1 or "split" not in reader.fieldnames:
+            raise ValueError(f"{path}: columns are {reader.fieldnames}; it must have complex,split or group,split")
+        (name,) = names
         for row in reader:
-            complex_id, split = (row["complex"] or "").strip(), (row["split"] or "").strip()
+            complex_id, split = (row[name] or "").strip(), (row["split"] or "").strip()
             if split not in SPLITS:
                 raise ValueError(f"{path}, line {reader.line_num}: split {split!r}; splits: {', '.join(SPLITS)}")
             if complex_id in split_of:
-                raise ValueError(f"{path}, line {reader.line_num}: a second line for complex {complex_id!r}")
+                raise ValueError(f"{path}, line {reader.line_num}: a second line for {name} {complex_id!r}")
             split_of[complex_id] = split
     return split_of
 
@@ -380,15 +475,20 @@ def _aligned_well(alignment: Any, shorter: int, identity: float, coverage: float
 
 
 def assign_clusters(
-    clusters: Sequence[Sequence[str]], sizes: Mapping[str, int], fractions: Sequence[float], seed: int
+    clusters: Sequence[Sequence[str]],
+    sizes: Mapping[str, int],
+    fractions: Sequence[float],
+    seed: int,
+    classes_of: Mapping[str, frozenset[int]] | None = None,
 ) -> dict[str, str]:
     """Complex id -> split: every cluster, largest first, goes where most residues are missing.
 
     "Largest" counts complexes, and `seed` orders equals: single complexes are dealt out at random, not by length, so
-    that a split does not hold all short proteins. The largest cluster goes to train.
+    that a split does not hold all short proteins. The largest cluster goes to train. Where `classes_of` says which
+    classes a complex has, so does every cluster with a class that train has not got yet.
 
     Raises:
-      ValueError: fewer clusters than splits.
+      ValueError: fewer clusters than splits, or no cluster is left for a split as its classes must be in train.
     """
     wanted = [split for split, fraction in zip(SPLITS, fractions, strict=True) if fraction > 0]
     if len(clusters) < len(wanted):
@@ -401,17 +501,27 @@ def assign_clusters(
     total = sum(sizes[complex_id] for cluster in clusters for complex_id in cluster)
     missing = {split: fraction * total for split, fraction in zip(SPLITS, fractions, strict=True) if split in wanted}
     empty = list(wanted)
+    trained: set[int] = set()
     split_of = {}
     for position, number in enumerate(order):
         left = len(order) - position
         # As many clusters left as empty splits: each of those must get one now.
         candidates = empty if left == len(empty) else wanted
         split = "train" if position == 0 else max(candidates, key=missing.__getitem__)
+        if classes_of is not None:
+            classes = frozenset().union(*(classes_of[complex_id] for complex_id in clusters[number]))
+            split = split if classes <= trained else "train"
+            trained |= classes if split == "train" else set()
         if split in empty:
             empty.remove(split)
         for complex_id in clusters[number]:
             split_of[complex_id] = split
             missing[split] -= sizes[complex_id]
+    if empty:
+        raise ValueError(
+            f"no cluster is left for {', '.join(empty)}: each of {len(clusters)} has a class that train has not got "
+            "from another; take fewer classes (--level), or set the fraction of a split to 0"
+        )
     return split_of
 
 

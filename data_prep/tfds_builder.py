@@ -23,6 +23,7 @@ import tensorflow_datasets as tfds
 from bihf_jax.data.example import SCHEMA_VERSION, Example, Field, schema
 from bihf_jax.data.labels import Labels
 from bihf_jax.data.records import METADATA_FILE, write_index
+from data_prep.pipeline import Subset
 
 # TensorFlow would reserve the memory of every accelerator it sees, and it only writes files here.
 for _kind in ("GPU", "TPU"):
@@ -73,8 +74,18 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def _with_records(subsets: Mapping[str, Subset], examples: Mapping[str, Sequence[Example]]) -> dict[str, Subset]:
+    """The subsets that have a record."""
+    groups = {split: {example.group for example in of_split} for split, of_split in examples.items()}
+    return {name: subset for name, subset in subsets.items() if subset.groups & groups.get(subset.split, set())}
+
+
 def write_record_set(
-    directory: Path, examples: Mapping[str, Sequence[Example]], metadata: Mapping[str, Any], shards: int | None = None
+    directory: Path,
+    examples: Mapping[str, Sequence[Example]],
+    metadata: Mapping[str, Any],
+    shards: int | None = None,
+    subsets: Mapping[str, Subset] | None = None,
 ) -> dict[str, dict[str, int]]:
     """Write `examples` as a record set into `directory`.
 
@@ -88,9 +99,11 @@ def write_record_set(
         (`bihf_jax.data.labels.Labels.to_metadata()`) says what the labels are; binary labels of residues if absent.
       shards: shards of each split, at most the records of the smallest; None lets tensorflow-datasets choose by
         size (one for up to 64 MiB).
+      subsets: name -> part of a split that can be read like a split. It has an index of its own into the shards of its
+        split; one without records is left out.
 
     Returns:
-      Split -> what it holds, as `bihf_jax.data.records.write_index` counts it.
+      Split or subset -> what it holds, as `bihf_jax.data.records.write_index` counts it.
 
     Raises:
       FileExistsError: `directory` holds a record set already.
@@ -117,10 +130,15 @@ def write_record_set(
             builder.download_and_prepare(download_config=config)
         written = Path(builder.data_dir)
         counts = {}
-        for split in examples:
-            shard_names = [Path(path).name for path in builder.info.splits[split].filepaths]
-            counts[split] = write_index(written, split, shard_names, labels)
+        shard_names = {split: [Path(path).name for path in builder.info.splits[split].filepaths] for split in examples}
+        for split, names in shard_names.items():
+            counts[split] = write_index(written, split, names, labels)
+        present = _with_records(subsets or {}, examples)
+        for name, subset in present.items():
+            counts[name] = write_index(written, name, shard_names[subset.split], labels, subset.groups)
         content = {"schema_version": SCHEMA_VERSION, **metadata, "labels": labels.to_metadata(), "splits": counts}
+        if present:
+            content["subset_of"] = {name: subset.split for name, subset in present.items()}
         (written / METADATA_FILE).write_text(json.dumps(content, indent=1) + "\n", "utf-8")
         for file in sorted(written.iterdir(), key=lambda file: file.name == METADATA_FILE):
             file.replace(directory / file.name)

@@ -5,6 +5,7 @@ A record set is a directory that `data_prep.build` writes:
 * ``records-SPLIT.tfrecord-0000i-of-0000n``: TFRecord shards, with the ``dataset_info.json`` and ``features.json`` of
   tensorflow-datasets, so that `tfds.builder_from_directory` reads it too;
 * ``index-SPLIT.npz``: shard, byte offset, length, slots, id and group of every record, in the order of the shards;
+  a part of a split that is scored by name (``test_70`` of ``test``) is an index into the shards of its split;
 * ``metadata.json``: task, schema version, labels (`labels.Labels`), splits with their counts, source, how labels and
   splits were made;
 * ``report.json``: what became of every input file.
@@ -20,7 +21,7 @@ import hashlib
 import json
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,11 @@ def index_file(split: str) -> str:
 
 
 def write_index(
-    directory: Path, split: str, shard_names: Sequence[str], labels: Labels | None = None
+    directory: Path,
+    split: str,
+    shard_names: Sequence[str],
+    labels: Labels | None = None,
+    groups_of_subset: Container[str] | None = None,
 ) -> dict[str, int]:
     """Read the shards of `split` in order (checksums included), write their index file and count what they hold.
 
@@ -118,6 +123,7 @@ def write_index(
       split: name of the split.
       shard_names: its shards.
       labels: what the labels have to be; binary labels of residues if None.
+      groups_of_subset: only records of these groups: a part of a split under a name of its own; all if None.
 
     Returns:
       Counts of shards, records, groups, and what `count_example` counts.
@@ -130,6 +136,8 @@ def write_index(
     for shard_number, name in enumerate(shard_names):
         for record_offset, data in tfrecord.scan_records(directory / name):
             example = decode_example(data)
+            if groups_of_subset is not None and example.group not in groups_of_subset:
+                continue
             _check_labels(labels or Labels(), example)
             shard.append(shard_number)
             offset.append(record_offset)

@@ -167,7 +167,7 @@ def read_lba(folder: Path) -> Iterator[LbaEntry | Refusal]:
     Raises:
       FormatError: the database cannot be opened.
     """
-    yield from _read_all(folder, _lba_entry)
+    yield from _read_all(folder, lba_entry)
 
 
 def read_psr(folder: Path) -> Iterator[PsrEntry | Refusal]:
@@ -176,7 +176,7 @@ def read_psr(folder: Path) -> Iterator[PsrEntry | Refusal]:
     Raises:
       FormatError: the database cannot be opened.
     """
-    yield from _read_all(folder, _psr_entry)
+    yield from _read_all(folder, psr_entry)
 
 
 def _read_all(folder: Path, read: Any) -> Iterator[Any]:
@@ -188,7 +188,13 @@ def _read_all(folder: Path, read: Any) -> Iterator[Any]:
                 yield Refusal(position, id, str(error))
 
 
-def _lba_entry(item: Mapping[str, Any], id: str) -> LbaEntry:
+def lba_entry(item: Mapping[str, Any], id: str) -> LbaEntry:
+    """The entry that the JSON `item` of a `Database` is; needs RDKit.
+
+    Raises:
+      FormatError: it lacks something, or its ligand cannot be read (`MoleculeError`).
+      StructureError: no protein in it.
+    """
     return LbaEntry(
         id=str(item.get("id", id)),
         protein=protein_of_frame(_frame(item, "atoms_protein"), f"{id}_protein.pdb"),
@@ -199,8 +205,14 @@ def _lba_entry(item: Mapping[str, Any], id: str) -> LbaEntry:
     )
 
 
-def _psr_entry(item: Mapping[str, Any], id: str) -> PsrEntry:
-    target, model = _target_and_model(str(item.get("id", id)))
+def psr_entry(item: Mapping[str, Any], id: str) -> PsrEntry:
+    """The entry that the JSON `item` of a `Database` is.
+
+    Raises:
+      FormatError: it lacks something.
+      StructureError: no protein in it.
+    """
+    target, model = target_and_model(str(item.get("id", id)))
     scores = _scores(item)
     return PsrEntry(
         target=target,
@@ -211,8 +223,12 @@ def _psr_entry(item: Mapping[str, Any], id: str) -> PsrEntry:
     )
 
 
-def _target_and_model(id: str) -> tuple[str, str]:
-    """The two parts of "('T0949', 'server_TS1')"."""
+def target_and_model(id: str) -> tuple[str, str]:
+    """The two parts of "('T0949', 'server_TS1')".
+
+    Raises:
+      FormatError: another text.
+    """
     try:
         parts = ast.literal_eval(id)
     except (ValueError, SyntaxError) as error:

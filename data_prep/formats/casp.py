@@ -13,6 +13,8 @@ from pathlib import Path
 
 from data_prep.formats.text import FormatError, numbered_lines
 
+# Names of the files of models in CASP's archives; they have no ending.
+FILE_NAME = r"T\d{4}(s\d+)?TS\d{3}_\d+"
 _MODEL = re.compile(r"(?P<target>T\d{4}(s\d+)?)TS(?P<group>\d{3})_(?P<model>\d+)(-D(?P<domain>\d+))?")
 
 

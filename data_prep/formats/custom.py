@@ -82,7 +82,7 @@ def read_labels(path: Path, kind: str, type: str, files: Iterable[str]) -> Label
       path: the CSV.
       kind: "protein" or "residue".
       type: "binary", "multiclass", "multilabel" (of proteins only) or "regression".
-      files: structure files, relative to their folder (`data_prep.complexes.list_files`).
+      files: structure files, relative to their folder (`data_prep.structure_files.list_files`).
 
     Raises:
       LabelsError: with every problem of the CSV: unknown files, labels that are not of the type, values that are none,

@@ -9,9 +9,10 @@ import shutil
 import numpy as np
 import pytest
 
-from bihf_jax.data.records import RecordSet
-from data_prep import build, complexes, inspect
-from data_prep.complexes import Complex, Options, Part
+from bihf_jax.data.records import RecordSet, decode_example
+from data_prep import build, inspect, pipeline
+from data_prep.sources import complexes
+from data_prep.sources.complexes import Complex, LabelRow, Options, Part, read_complex
 from tests.data_prep.structures import chain_lines, random_sequence, write_pair, write_pdb
 
 pytest.importorskip("tensorflow_datasets", reason="writing records needs the prep extra")
@@ -76,8 +77,8 @@ def test_every_file_has_its_outcome(structures, built):
         "empty.cif": {"unreadable": 1},
         "notes.txt": {"not_a_structure": 1},
     }
-    assert report["partners"]["written"] == len(read_examples(built)) == 16
-    messages = {problem["complex"]: problem["message"] for problem in report["not_written"]}
+    assert report["outcomes"]["written"] == len(read_examples(built)) == 16
+    messages = {problem["item"]: problem["message"] for problem in report["not_written"]}
     assert "broken.pdb" in messages["broken"]
     assert "empty" in messages["empty"]
 
@@ -110,7 +111,7 @@ def test_a_short_partner_still_makes_labels(built):
 
 def test_groups_and_clusters_are_whole(built):
     """All records of a complex lie in one split, as the report says."""
-    report = read_report(built)["complexes"]
+    report = read_report(built)["groups"]
     for split in ("train", "validation", "test"):
         for example in RecordSet(built, split):
             assert report[example.group]["split"] == split
@@ -118,14 +119,14 @@ def test_groups_and_clusters_are_whole(built):
 
 
 def test_a_published_split_is_kept(structures, built, tmp_path, capsys):
-    names = sorted(read_report(built)["complexes"])
+    names = sorted(read_report(built)["groups"])
     wanted = {name: ("train", "validation", "test")[number % 3] for number, name in enumerate(names)}
     path = tmp_path / "split.csv"
     path.write_text("complex,split\n" + "".join(f"{name},{split}\n" for name, split in wanted.items()))
     assert run_build(structures, tmp_path / "out", "--split-file", path) == 0
-    report = read_report(tmp_path / "out")["complexes"]
+    report = read_report(tmp_path / "out")["groups"]
     assert {name: entry["split"] for name, entry in report.items()} == wanted
-    assert "test: 0 of" in capsys.readouterr().out
+    assert "test: 0 of 3 share a sequence cluster with train" in capsys.readouterr().out
     method = json.loads((tmp_path / "out" / "metadata.json").read_text())["split_method"]
     assert method["source"] == "file split.csv"
 
@@ -154,8 +155,8 @@ def test_nothing_left_is_an_error_with_a_report(structures, tmp_path, capsys):
     shutil.copy(structures / "single.pdb", tmp_path / "in")
     assert run_build(tmp_path / "in", tmp_path / "out") == 1
     assert "no record is left of 1 complexes" in capsys.readouterr().err
-    assert read_report(tmp_path / "out")["partners"] == {"no_partner": 1}
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [build.REPORT_FILE]
+    assert read_report(tmp_path / "out")["outcomes"] == {"no_partner": 1}
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [build.CACHE_FOLDER, build.REPORT_FILE]
 
 
 def write_csv(path, header, *rows):
@@ -239,7 +240,7 @@ def test_given_labels_replace_contacts(structures, tmp_path):
         LABEL_COLUMNS,
         ("single.pdb", "A", 3, "", 1),
         ("single.pdb", "A", 7, "", 0),
-        ("good0.pdb", "B", 10, "", 0.5),
+        ("good0.pdb", "B", 10, "", 1),
     )
     assert run_build(tmp_path / "in", tmp_path / "out", "--labels", labels, "--split", "1,0,0") == 0
     examples = read_examples(tmp_path / "out")
@@ -248,8 +249,8 @@ def test_given_labels_replace_contacts(structures, tmp_path):
     assert single.residue_number[single.label_mask].tolist() == [3, 7]
     assert single.label[single.label_mask].tolist() == [1, 0]
     report = read_report(tmp_path / "out")
-    assert report["partners"]["no_labels"] == 1
-    assert report["labels"] == {"lines": 3, "in_records": 3, "without_coordinates": 0}
+    assert report["outcomes"]["no_labels"] == 1
+    assert (report["labels_given"], report["counts"]) == (3, {"labels_in_records": 3, "labels_without_coordinates": 0})
 
 
 @pytest.mark.parametrize(
@@ -285,8 +286,8 @@ def test_labels_of_unknown_residues_are_refused(structures, tmp_path, row, messa
         (f"{LABEL_COLUMNS}\n", "no label in it"),
         (f"{LABEL_COLUMNS}\nother.pdb,A,1,,1\n", "line 2: 'other.pdb' is not a structure file"),
         (f"{LABEL_COLUMNS}\nsingle.pdb,A,one,,1\n", "line 2: invalid literal"),
-        (f"{LABEL_COLUMNS}\nsingle.pdb,A,1,,2\n", "line 2: label 2; it must lie in"),
-        (f"{LABEL_COLUMNS}\nsingle.pdb,A,1,,nan\n", "line 2: label nan; it must lie in"),
+        (f"{LABEL_COLUMNS}\nsingle.pdb,A,1,,2\n", "line 2: label 2; it must be 0 or 1"),
+        (f"{LABEL_COLUMNS}\nsingle.pdb,A,1,,nan\n", "line 2: label nan; it must be 0 or 1"),
         (f"{LABEL_COLUMNS}\nsingle.pdb,A,1,,1\nsingle.pdb,A,1,,0\n", "line 3: this residue has a label in line 2"),
     ],
 )
@@ -348,10 +349,11 @@ class Killer(tuple):
 
 def test_a_file_that_kills_its_process_is_named_and_the_others_are_read(structures):
     """When one complex takes its worker process down, it alone is lost and reported."""
-    wanted = [Complex(f"good{number}", file=f"good{number}.pdb") for number in range(6)]
-    wanted[2:2] = [Complex("killer", file="killer.pdb")]
-    labels = {"killer.pdb": Killer()} | {f"good{n}.pdb": (complexes.LabelRow(1, "A", 1, " ", 1.0),) for n in range(6)}
-    results = {result.complex: result for result in build.run(wanted, Options(structures), labels, workers=2)}
+    row = LabelRow(1, "A", 1, " ", 1.0)
+    wanted = [Complex(f"good{n}", file=f"good{n}.pdb", labels={f"good{n}.pdb": (row,)}) for n in range(6)]
+    wanted[2:2] = [Complex("killer", file="killer.pdb", labels={"killer.pdb": Killer()})]
+    found = pipeline.run(wanted, read_complex, Options(structures), workers=2)
+    results = {result.item: result for result in found}
     assert [outcome.what for outcome in results.pop("killer").outcomes] == ["worker_died"]
     assert sorted(results) == [f"good{number}" for number in range(6)]
     assert all(len(result.records) == 1 for result in results.values())
@@ -361,7 +363,7 @@ def test_a_file_that_kills_its_process_is_named_and_the_others_are_read(structur
 def test_an_unexpected_error_is_reported_with_its_complex(structures, monkeypatch):
     """An error that nobody foresaw becomes an outcome with type and message instead of ending the build."""
     monkeypatch.setattr(complexes, "interface_labels", lambda *_: 1 / 0)
-    result = complexes.process_complex(Complex("good0", file="good0.pdb"), Options(structures))
+    result = pipeline.read_item(read_complex, Complex("good0", file="good0.pdb"), Options(structures))
     assert [(outcome.what, outcome.message) for outcome in result.outcomes] == [
         ("failed", "ZeroDivisionError: division by zero")
     ]
@@ -369,12 +371,12 @@ def test_an_unexpected_error_is_reported_with_its_complex(structures, monkeypatc
 
 def test_the_other_partner_enters_the_labels_only(structures):
     """A partner's record from the complex equals the record that its chain alone gives, but for the label."""
-    labels = {"good0.pdb": (complexes.LabelRow(1, "A", 1, " ", 1.0),)}
-    alone = Complex("good0", partners=(("A", (Part("good0.pdb", ("A",)),)),))
+    labels = {"good0.pdb": (LabelRow(1, "A", 1, " ", 1.0),)}
+    alone = Complex("good0", partners=(("A", (Part("good0.pdb", ("A",)),)),), labels=labels)
     paired = Complex("good0", partners=tuple((chain, (Part("good0.pdb", (chain,)),)) for chain in "AB"))
-    (from_alone,) = complexes.process_complex(alone, Options(structures), labels).records
-    from_pair, _ = complexes.process_complex(paired, Options(structures)).records
-    first, second = map(build.decode_example, (from_alone, from_pair))
+    (from_alone,) = read_complex(alone, Options(structures)).records
+    from_pair, _ = read_complex(paired, Options(structures)).records
+    first, second = map(decode_example, (from_alone, from_pair))
     assert first.label.sum() == 1 < second.label.sum()
     for name in (
         "tokens",

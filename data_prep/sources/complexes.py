@@ -1,8 +1,9 @@
-"""Which files make up a complex, and how a complex becomes records: the part of `data_prep.build` that runs in workers.
+"""`ppbs` and `bce` of a user's own complexes: labels from the contacts of partners, or from a CSV.
 
 Labels come from the complex, features from one partner alone.
 """
 
+import argparse
 import dataclasses
 import re
 from collections import Counter, defaultdict
@@ -11,30 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
-from bihf_jax.data.featurise import OffsetOverflowError, make_example
-from bihf_jax.data.records import count_example, encode_example
-from bihf_jax.protein import Protein, StructureError, interface_labels
+from bihf_jax.data.labels import Labels
+from bihf_jax.protein import INTERFACE_CUTOFF, Protein, StructureError, interface_labels
 from data_prep.formats.residues import rows_by_number
 from data_prep.formats.text import read_csv
+from data_prep.pipeline import Outcome, Result, Source, add_record
+from data_prep.select import take_residues
+from data_prep.structure_files import list_files, without_ending
 
-# What can become of a partner or a file; the keys are used in report.json.
-OUTCOMES = {
-    "written": "has a record",
-    "copy": "same chain sequences as an earlier partner of its complex",
-    "too_short": "fewer residues with coordinates than --min-residues; still a partner for the labels of others",
-    "no_contact": "touches no other partner in this complex, which does not say that it binds nothing",
-    "no_labels": "the label file has no line for it",
-    "no_partner": "its complex has no other partner, so there is no interface to label",
-    "unreadable": "not a readable protein structure",
-    "complex_incomplete": "another partner of its complex could not be read",
-    "labels_do_not_fit": "the label file names residues that the structure does not have",
-    "too_large": "more slots between neighbours than a record can hold",
-    "failed": "an unexpected error",
-    "worker_died": "the worker process ended while it read this complex, twice",
-    "not_selected": "a structure file that the layout or the complexes file does not use",
-    "not_a_structure": "a file without a structure file ending",
-}
-_STRUCTURE_FILE = re.compile(r"\.(pdb|ent|cif)(\.gz)?$", re.IGNORECASE)
+# Name of the positive class, and the partners that make labels and get no record, by task.
+POSITIVES = {"ppbs": "interface", "bce": "epitope"}
+UNSEEN = {"ppbs": (), "bce": ("antibody",)}
+
 _DB5_BOUND = re.compile(r"^(?P<complex>.+)_(?P<side>[lr])_b\.pdb(\.gz)?$", re.IGNORECASE)
 
 
@@ -44,24 +33,6 @@ class Part:
 
     file: str  # relative to the structure directory, with forward slashes
     chains: tuple[str, ...] = ()  # author ids; all protein chains where empty
-
-
-@dataclasses.dataclass(frozen=True)
-class Complex:
-    """What is read for one complex.
-
-    Either `partners` names them, or `file` is one whole complex of which each protein chain is a partner.
-    """
-
-    id: str
-    partners: tuple[tuple[str, tuple[Part, ...]], ...] = ()  # (name, parts)
-    file: str | None = None
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        if self.file is not None:
-            return (self.file,)
-        return tuple(dict.fromkeys(part.file for _, parts in self.partners for part in parts))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,61 +47,124 @@ class LabelRow:
 
 
 @dataclasses.dataclass(frozen=True)
+class Complex:
+    """What is read for one complex.
+
+    Either `partners` names them, or `file` is one whole complex of which each protein chain is a partner.
+    """
+
+    id: str
+    partners: tuple[tuple[str, tuple[Part, ...]], ...] = ()  # (name, parts)
+    file: str | None = None
+    labels: Mapping[str, Sequence[LabelRow]] | None = None  # by file; None takes the contacts between the partners
+
+    @property
+    def group(self) -> str:
+        return self.id
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        if self.file is not None:
+            return (self.file,)
+        return tuple(dict.fromkeys(part.file for _, parts in self.partners for part in parts))
+
+
+@dataclasses.dataclass(frozen=True)
 class Options:
     """How complexes become records."""
 
     structures: Path
-    cutoff: float = 4.0  # Å
+    cutoff: float = INTERFACE_CUTOFF  # Å
     min_residues: int = 20
     keep_copies: bool = False
+    unseen: tuple[str, ...] = ()  # names of partners that make labels and get no record
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What became of one partner: `what` is a key of `OUTCOMES`."""
-
-    complex: str
-    partner: str
-    files: tuple[str, ...]
-    what: str
-    message: str = ""
+# ---------------------------------------------------------------------------------------------------------------------
+# The command line
+# ---------------------------------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass
-class Result:
-    """What one complex gave."""
+def add_arguments(parser: argparse.ArgumentParser, task: str) -> None:
+    """The flags of complexes; `task` is "ppbs" or "bce"."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--complexes", type=Path, help="CSV complex,partner,file,chains; chains joined by +")
+    which.add_argument(
+        "--layout",
+        choices=("files", "db5"),
+        default="files",
+        help="files: each file is a complex, each chain a partner; db5: ID_l_b.pdb and ID_r_b.pdb are the partners",
+    )
+    parser.add_argument(
+        "--labels", type=Path, help="CSV file,chain,residue_number,insertion_code,label instead of contacts"
+    )
+    parser.add_argument("--cutoff", type=float, default=INTERFACE_CUTOFF, help="atoms this close are in contact, in Å")
+    parser.add_argument("--keep-copies", action="store_true", help="write identical partners of a complex each")
+    parser.add_argument(
+        "--unseen", default="+".join(UNSEEN[task]), help="partners that make labels and get no record; joined by +"
+    )
 
-    complex: str
-    outcomes: list[Outcome] = dataclasses.field(default_factory=list)
-    records: list[bytes] = dataclasses.field(default_factory=list)  # serialised examples
-    residues: int = 0  # of the records
-    chains: tuple[str, ...] = ()  # sequences of all protein chains, in the records or not
-    labels_used: int = 0  # labels of the label file that lie in the records
-    labels_without_coordinates: int = 0  # of those, how many are masked because the residue has no coordinates
+
+def source(args: argparse.Namespace) -> Source:
+    """The complexes that the parsed command line asks for.
+
+    Raises:
+      ValueError, FileNotFoundError: a setting, a folder or an input list is wrong.
+    """
+    if not args.cutoff > 0:
+        raise ValueError(f"--cutoff is {args.cutoff}; it must be positive (Å)")
+    files, others = list_files(args.structures)
+    complexes = _listed(args, files)
+    if args.labels:
+        labels = read_labels(args.labels, files)
+        complexes = [_with_labels(complex, labels) for complex in complexes]
+    unseen = tuple(args.unseen.split("+")) if args.unseen else ()
+    names = {name for complex in complexes for name, _ in complex.partners}
+    if args.complexes and (unknown := sorted(set(unseen) - names)):
+        raise ValueError(f"--unseen {'+'.join(unknown)}: no such partner in {args.complexes}; partners: {_some(names)}")
+    used = {file for complex in complexes for file in complex.files}
+    rule = f"heavy atom within {args.cutoff} Å of another partner"
+    return Source(
+        task=args.task,
+        root=args.structures,
+        items=complexes,
+        read=read_complex,
+        options=Options(args.structures, args.cutoff, args.min_residues, args.keep_copies, unseen),
+        labels=Labels("residue", "binary", (POSITIVES[args.task],)),
+        about={
+            "structures": args.structures.resolve().name,
+            "complexes": args.complexes.name if args.complexes else f"layout {args.layout}",
+            "labels": f"file {args.labels.name}" if args.labels else rule,
+            "min_residues": args.min_residues,
+            "keep_copies": args.keep_copies,
+            "unseen": list(unseen),
+        },
+        nouns=("partners", "complexes"),
+        other_files={file: "not_selected" for file in files if file not in used}
+        | dict.fromkeys(others, "not_a_structure"),
+        notes={"labels_given": sum(map(len, labels.values()))} if args.labels else {},
+    )
+
+
+def _listed(args: argparse.Namespace, files: Sequence[str]) -> list[Complex]:
+    if args.complexes:
+        return complexes_of_csv(args.complexes, files)
+    return complexes_of_db5(files) if args.layout == "db5" else complexes_of_files(files)
+
+
+def _with_labels(complex: Complex, labels: Mapping[str, Sequence[LabelRow]]) -> Complex:
+    return dataclasses.replace(complex, labels={file: labels[file] for file in complex.files if file in labels})
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first of many names, for a message."""
+    names = sorted(names)
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Which complexes there are
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-def list_files(structures: Path) -> tuple[list[str], list[str]]:
-    """(structure files, other files) below a directory, sorted, relative to it; hidden files are passed over.
-
-    Raises:
-      FileNotFoundError: no such directory, or no structure file in it.
-    """
-    if not structures.is_dir():
-        raise FileNotFoundError(f"--structures {structures}: no such directory")
-    files = sorted(
-        path.relative_to(structures).as_posix()
-        for path in structures.rglob("*")
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(structures).parts)
-    )
-    chosen = [file for file in files if _STRUCTURE_FILE.search(file)]
-    if not chosen:
-        raise FileNotFoundError(f"--structures {structures}: no .pdb, .ent or .cif file (also .gz) among {len(files)}")
-    return chosen, [file for file in files if not _STRUCTURE_FILE.search(file)]
 
 
 def complexes_of_files(files: Sequence[str]) -> list[Complex]:
@@ -141,7 +175,7 @@ def complexes_of_files(files: Sequence[str]) -> list[Complex]:
     """
     file_of: dict[str, str] = {}
     for file in files:
-        name = _STRUCTURE_FILE.sub("", file)
+        name = without_ending(file)
         if name in file_of:
             raise ValueError(f"{file_of[name]} and {file} would both be complex {name!r}; keep one of them")
         file_of[name] = file
@@ -201,7 +235,7 @@ def read_labels(path: Path, files: Iterable[str]) -> dict[str, tuple[LabelRow, .
     """File -> its lines of a label CSV with the columns file, chain, residue_number, insertion_code, label.
 
     Raises:
-      ValueError: a missing column, a file that is not there, a number that is none, a label outside [0, 1], or a
+      ValueError: a missing column, a file that is not there, a number that is none, a label that is not 0 or 1, or a
         residue named twice; the message gives the line.
     """
     available = set(files)
@@ -213,9 +247,9 @@ def read_labels(path: Path, files: Iterable[str]) -> dict[str, tuple[LabelRow, .
         try:
             number, label = int(row["residue_number"]), float(row["label"])
         except ValueError as error:
-            raise ValueError(f"{where}: {error}; residue_number is a whole number, label a number") from error
-        if not 0 <= label <= 1:
-            raise ValueError(f"{where}: label {row['label']}; it must lie in [0, 1]")
+            raise ValueError(f"{where}: {error}; residue_number is a whole number, label 0 or 1") from error
+        if label not in (0, 1):
+            raise ValueError(f"{where}: label {row['label']}; it must be 0 or 1")
         key = (row["chain"], number, row["insertion_code"] or " ")
         if key in rows[row["file"]]:
             raise ValueError(f"{where}: this residue has a label in line {rows[row['file']][key].line} already")
@@ -242,39 +276,22 @@ class _Partner:
     given: np.ndarray | None  # [N] labels of the label file, NaN where it has none; None without a label file
 
 
-def process_complex(
-    complex: Complex, options: Options, labels: Mapping[str, Sequence[LabelRow]] | None = None
-) -> Result:
-    """Read one complex and make the records of its partners.
-
-    Never raises for a bad input: every partner has an `Outcome`, so that one bad file costs its complex and no more.
-
-    Args:
-      complex: which files and chains.
-      options: cutoff, minimum length, copies.
-      labels: lines of the label file by structure file; None takes the contacts between the partners as labels.
-    """
+def read_complex(complex: Complex, options: Options) -> Result:
+    """Read one complex and make the records of its partners; each partner has an `Outcome`."""
     result = Result(complex.id)
-    try:
-        partners = _read_partners(complex, options, labels, result)
-        if partners:
-            _add_records(complex, partners, options, result)
-    except Exception as error:
-        # Whatever went wrong is reported with the complex; the others must go on.
-        result = Result(complex.id)
-        result.outcomes = [Outcome(complex.id, "", complex.files, "failed", f"{type(error).__name__}: {error}")]
+    partners = _read_partners(complex, options, result)
+    if partners:
+        _add_records(complex, partners, options, result)
     return result
 
 
-def _read_partners(
-    complex: Complex, options: Options, labels: Mapping[str, Sequence[LabelRow]] | None, result: Result
-) -> list[_Partner]:
+def _read_partners(complex: Complex, options: Options, result: Result) -> list[_Partner]:
     """All partners, or none and the outcomes that say why."""
     parts_of = dict(complex.partners) if complex.file is None else {"": (Part(complex.file),)}
     partners, problems = [], {}
     for name, parts in parts_of.items():
         try:
-            partners.append(_read_partner(name, parts, options, labels))
+            partners.append(_read_partner(name, parts, options, complex.labels))
         except StructureError as error:
             problems[name] = ("unreadable", str(error))
         except _LabelError as error:
@@ -334,25 +351,8 @@ def _chains_as_partners(whole: _Partner) -> list[_Partner]:
         name = chain if times[chain] == 1 else f"{chain}.{times[chain]}"
         rows = whole.protein.chain_index == index
         given = None if whole.given is None else whole.given[rows]
-        partners.append(_Partner(name, whole.files, _one_chain(whole.protein, index), given))
+        partners.append(_Partner(name, whole.files, take_residues(whole.protein, rows), given))
     return partners
-
-
-def _one_chain(protein: Protein, index: int) -> Protein:
-    """Chain number `index`: `select_chains` goes by author id, which two chains of a file may share."""
-    rows = protein.chain_index == index
-    arrays = {
-        field.name: getattr(protein, field.name)[rows]
-        for field in dataclasses.fields(protein)
-        if isinstance(getattr(protein, field.name), np.ndarray)
-    }
-    arrays["chain_index"] = np.zeros_like(arrays["chain_index"])
-    return dataclasses.replace(
-        protein,
-        **arrays,
-        chain_ids=protein.chain_ids[index : index + 1],
-        label_chain_ids=protein.label_chain_ids[index : index + 1],
-    )
 
 
 def _add_records(complex: Complex, partners: Sequence[_Partner], options: Options, result: Result) -> None:
@@ -361,13 +361,14 @@ def _add_records(complex: Complex, partners: Sequence[_Partner], options: Option
     all_labels = _labels(partners, options.cutoff)
     seen = set()
     for partner, chains, label in zip(partners, sequences, all_labels, strict=True):
-        what, message = _reason_to_leave_out(partner, label, options), ""
+        what = _reason_to_leave_out(partner, label, options)
         if what is None and chains in seen and not options.keep_copies:
             what = "copy"
         if what is None:
             seen.add(chains)
-            what, message = _add_record(complex, partner, label, result)
-        result.outcomes.append(Outcome(complex.id, partner.name, partner.files, what, message))
+            _add_record(complex, partner, label, options, result)
+        else:
+            result.outcomes.append(Outcome(complex.id, partner.name, partner.files, what))
 
 
 def _labels(partners: Sequence[_Partner], cutoff: float) -> list[np.ndarray | None]:
@@ -383,6 +384,8 @@ def _labels(partners: Sequence[_Partner], cutoff: float) -> list[np.ndarray | No
 def _reason_to_leave_out(partner: _Partner, label: np.ndarray | None, options: Options) -> str | None:
     if label is None:
         return "no_partner"
+    if partner.name in options.unseen:
+        return "unseen"
     if partner.protein.atom_mask.any(axis=1).sum() < options.min_residues:
         return "too_short"
     if partner.given is not None:
@@ -390,22 +393,19 @@ def _reason_to_leave_out(partner: _Partner, label: np.ndarray | None, options: O
     return None if label.any() else "no_contact"
 
 
-def _add_record(complex: Complex, partner: _Partner, label: np.ndarray, result: Result) -> tuple[str, str]:
+def _add_record(complex: Complex, partner: _Partner, label: np.ndarray, options: Options, result: Result) -> None:
     known = ~np.isnan(label)
-    try:
-        example = make_example(
-            partner.protein,
-            id=f"{complex.id}:{partner.name}",
-            group=complex.id,
-            source="+".join(partner.files),
-            label=np.where(known, label, 0),
-            label_mask=known,
-        )
-    except OffsetOverflowError as error:
-        return "too_large", str(error)
-    result.records.append(encode_example(example))
-    result.residues += count_example(example)["residues"]
-    if partner.given is not None:
-        result.labels_used += int(known.sum())
-        result.labels_without_coordinates += int((known & ~partner.protein.atom_mask.any(axis=1)).sum())
-    return "written", ""
+    example = add_record(
+        result,
+        complex,
+        partner.protein,
+        min_residues=options.min_residues,
+        part=partner.name,
+        files=partner.files,
+        label=np.where(known, label, 0),
+        label_mask=known,
+    )
+    if example is not None and partner.given is not None:
+        masked = known & ~partner.protein.atom_mask.any(axis=1)
+        for name, number in (("labels_in_records", known.sum()), ("labels_without_coordinates", masked.sum())):
+            result.counts[name] = result.counts.get(name, 0) + int(number)

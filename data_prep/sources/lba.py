@@ -1,0 +1,289 @@
+"""`lba`: proteins with a ligand and its affinity, as -log10 of Kd or Ki in mol/l.
+
+From PDBbind's folders and INDEX file, from ATOM3D's LMDBs with their split, or from a table of protein and ligand
+files. The model sees the protein, or the residues of it near the ligand (`--pocket`). **The ligand is not in the
+records yet**: its atoms are to become nodes of the residue grid, and `read_complex` is where they enter.
+"""
+
+import argparse
+import dataclasses
+import importlib.util
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from bihf_jax.data.labels import Labels
+from bihf_jax.protein import Protein
+from data_prep.formats import atom3d, molecules, pdbbind, pdbqt
+from data_prep.formats.text import FormatError, read_csv
+from data_prep.pipeline import Outcome, Result, Source, add_record, chain_sequences
+from data_prep.select import take_residues
+from data_prep.sources.mqa import ATOM3D_SPLITS
+from data_prep.structure_files import ENDINGS, list_files
+
+TABLE_COLUMNS = ("id", "protein", "ligand", "pk")
+SPLITS = ("train", "validation", "test")
+_ENDINGS = (*ENDINGS, "sdf", "mol2", "pdbqt")
+
+
+@dataclasses.dataclass(frozen=True)
+class BoundProtein:
+    """A protein, its ligand and the affinity of the two."""
+
+    id: str
+    protein: str  # file
+    ligands: tuple[str, ...]  # files of the one ligand: the first that can be read is taken
+    pk: float  # -log10 of mol/l
+
+    @property
+    def group(self) -> str:
+        return self.id
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return (self.protein, *self.ligands)
+
+
+@dataclasses.dataclass(frozen=True)
+class LmdbEntry:
+    """An entry of ATOM3D's LBA, at a position of an LMDB."""
+
+    id: str
+    database: str  # folder, relative to the root
+    position: int
+
+    @property
+    def group(self) -> str:
+        return self.id
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return (f"{self.database}/data.mdb",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How complexes become records."""
+
+    root: Path
+    min_residues: int
+    pocket: float | None  # Å; None: the whole protein
+
+
+def add_arguments(parser: argparse.ArgumentParser, task: str) -> None:
+    """The flags of ligand binding affinity."""
+    del task
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--index", type=Path, help="INDEX file of PDBbind; --structures holds ID/ID_protein.pdb, ...")
+    which.add_argument("--table", type=Path, help=f"CSV {','.join(TABLE_COLUMNS)} of files, perhaps split")
+    which.add_argument("--atom3d", type=Path, help="folder of ATOM3D's LBA with the LMDBs train, val and test")
+    parser.add_argument("--pocket", type=float, help="only residues with an atom this close to the ligand, in Å")
+    parser.add_argument("--kinds", default="Kd,Ki", help=f"affinities of the INDEX file to take, of {pdbbind.KINDS}")
+    parser.add_argument("--bounds", action="store_true", help="take affinities such as Ki<2nM by their number, too")
+
+
+def source(args: argparse.Namespace) -> Source:
+    """The complexes that the parsed command line asks for.
+
+    Raises:
+      ValueError, FileNotFoundError: a setting, a folder, the index or the table is wrong.
+    """
+    if args.pocket is not None and not args.pocket > 0:
+        raise ValueError(f"--pocket is {args.pocket}; it must be positive (Å)")
+    if args.atom3d:
+        return _lmdb_source(args)
+    files, others = list_files(args.structures, _ENDINGS)
+    split_of, notes = None, {}
+    if args.table:
+        items, split_of = complexes_of_table(args.table, args.structures)
+        how = f"table {args.table.name}"
+    else:
+        items, notes = complexes_of_pdbbind(args.structures, args.index, args.kinds.split(","), args.bounds)
+        how = f"PDBbind {args.index.name}"
+    if args.pocket is not None:
+        _check_readers({Path(file.removesuffix(".gz")).suffix for item in items for file in item.ligands})
+    used = {file for item in items for file in item.files}
+    return Source(
+        task="lba",
+        root=args.structures,
+        items=items,
+        read=read_complex,
+        options=Options(args.structures, args.min_residues, args.pocket),
+        labels=_LABELS,
+        about=_about(args, args.structures, how),
+        nouns=("complexes", "complexes"),
+        other_files={file: "not_selected" for file in files if file not in used}
+        | {file: "not_a_structure" for file in others if file not in used},
+        notes=notes,
+        split_of=split_of,
+        split_name=how if split_of else "",
+    )
+
+
+_LABELS = Labels("protein", "regression", ("-log10 K (mol/l)",))
+
+
+def _about(args: argparse.Namespace, folder: Path, labels: str) -> dict[str, object]:
+    return {
+        "structures": folder.resolve().name,
+        "labels": labels,
+        "pocket": args.pocket,
+        "ligand_in_records": False,
+        "min_residues": args.min_residues,
+    }
+
+
+def _check_readers(endings: set[str]) -> None:
+    """Raise ValueError where RDKit is needed and not installed: before hours of reading, not for each file."""
+    if endings & {".sdf", ".mol2"} and not importlib.util.find_spec("rdkit"):
+        raise ValueError("--pocket reads ligands from sdf and mol2 with RDKit: pip install 'bihf_jax[ligands]'")
+
+
+def _lmdb_source(args: argparse.Namespace) -> Source:
+    items, split_of = [], {}
+    for split, folder in atom3d.split_folders(args.atom3d).items():
+        with atom3d.Database(folder) as database:
+            relative = folder.relative_to(args.atom3d).as_posix()
+            items += [LmdbEntry(id, relative, position) for position, id in enumerate(database.id_of)]
+            split_of |= dict.fromkeys(database.id_of, ATOM3D_SPLITS[split])
+    return Source(
+        task="lba",
+        root=args.atom3d,
+        items=items,
+        read=read_lmdb_entry,
+        options=Options(args.atom3d, args.min_residues, args.pocket),
+        labels=_LABELS,
+        about=_about(args, args.atom3d, "ATOM3D LBA"),
+        nouns=("complexes", "complexes"),
+        split_of=split_of,
+        split_name=f"ATOM3D LBA, {args.atom3d.resolve().name}",
+    )
+
+
+def complexes_of_pdbbind(
+    folder: Path, index_file: Path, kinds: Sequence[str], bounds: bool
+) -> tuple[list[BoundProtein], dict[str, object]]:
+    """(complexes that have files and an affinity, notes of all others).
+
+    Raises:
+      ValueError: an unknown kind, or no complex is left.
+    """
+    if unknown := sorted(set(kinds) - set(pdbbind.KINDS)):
+        raise ValueError(f"--kinds {','.join(unknown)}; kinds: {', '.join(pdbbind.KINDS)}")
+    found, index = pdbbind.list_complexes(folder), pdbbind.read_index(index_file)
+    joined, without_line, without_files = pdbbind.with_affinity(found.complexes, index)
+    items, not_taken = [], {}
+    for files, entry in joined:
+        if entry.affinity.kind not in kinds or not (entry.affinity.is_exact or bounds):
+            not_taken[files.id] = f"{entry.affinity.kind} {entry.affinity.relation}"
+            continue
+        protein, *ligands = (path.relative_to(folder).as_posix() for path in (files.protein, *files.ligands))
+        items.append(BoundProtein(files.id, protein, tuple(ligands), entry.pk))
+    if not items:
+        raise ValueError(f"no complex of {folder} has an affinity of {', '.join(kinds)} in {index_file}")
+    return items, {
+        "index_lines_refused": [dataclasses.asdict(refusal) for refusal in index.refused],
+        "affinities_not_taken": not_taken,
+        "incomplete": found.incomplete,
+        "without_affinity": list(without_line),
+        "without_structure": list(without_files),
+    }
+
+
+def complexes_of_table(path: Path, folder: Path) -> tuple[list[BoundProtein], dict[str, str] | None]:
+    """(complexes of a CSV id,protein,ligand,pk, their splits where it has that column).
+
+    Raises:
+      FormatError: a missing column or file, a pk that is no number, an unknown split, or splits for some rows only.
+    """
+    items, split_of = [], {}
+    for line, row in read_csv(path, TABLE_COLUMNS, optional=("split",)):
+        where = f"{path}, line {line}"
+        for column in ("protein", "ligand"):
+            if not (folder / row[column]).is_file():
+                raise FormatError(f"{where}: {column} {row[column]!r} is not a file below --structures")
+        try:
+            pk = float(row["pk"])
+        except ValueError:
+            pk = math.nan
+        if not math.isfinite(pk):
+            raise FormatError(
+                f"{where}: pk {row['pk']!r}; it must be a number, -log10 of mol/l; leave out rows without"
+            )
+        if row["split"] not in ("", *SPLITS):
+            raise FormatError(f"{where}: split {row['split']!r}; splits: {', '.join(SPLITS)}")
+        items.append(BoundProtein(row["id"], row["protein"], (row["ligand"],), pk))
+        if row["split"]:
+            split_of[row["id"]] = row["split"]
+    if not items:
+        raise FormatError(f"{path}: no complex in it")
+    if split_of and len(split_of) < len(items):
+        raise FormatError(f"{path}: {len(items) - len(split_of)} of {len(items)} rows have no split; give all or none")
+    return items, split_of or None
+
+
+def read_complex(item: BoundProtein, options: Options) -> Result:
+    """The record of a protein; the ligand chooses its pocket."""
+    protein = read_protein(options.root / item.protein)
+    # Once the ligand's atoms are nodes, its `Molecule` is read here in all cases and laid out beside the residues.
+    near = None if options.pocket is None else _positions([options.root / ligand for ligand in item.ligands])
+    return _result(item, protein, near, item.pk, options)
+
+
+def read_lmdb_entry(item: LmdbEntry, options: Options) -> Result:
+    """The record of an entry of ATOM3D's LBA."""
+    with atom3d.Database(options.root / item.database) as database:
+        entry = atom3d.lba_entry(database.item(item.position), database.id_of[item.position])
+    return _result(item, entry.protein, entry.ligand.atom_positions, entry.pk, options)
+
+
+def _result(
+    item: BoundProtein | LmdbEntry, protein: Protein, near: np.ndarray | None, pk: float, options: Options
+) -> Result:
+    # Clusters go by the whole chains: pockets of unrelated proteins may look alike.
+    result = Result(item.id, chains=chain_sequences(protein))
+    if options.pocket is not None:
+        rows = pocket_rows(protein, near, options.pocket)
+        if not rows.any():
+            result.outcomes.append(Outcome(item.id, "", item.files, "no_pocket"))
+            return result
+        protein = take_residues(protein, rows)
+    add_record(result, item, protein, min_residues=options.min_residues, protein_label=[pk])
+    return result
+
+
+def pocket_rows(protein: Protein, near: np.ndarray, cutoff: float) -> np.ndarray:
+    """[N] bool: residues with an atom within `cutoff` Å of one of the positions `near` [A, 3]."""
+    residue, _ = np.nonzero(protein.atom_mask)
+    distance, _ = cKDTree(near).query(protein.atom_positions[protein.atom_mask], distance_upper_bound=cutoff + 1e-4)
+    rows = np.zeros(protein.num_residues, dtype=bool)
+    rows[residue[np.isfinite(distance)]] = True
+    return rows
+
+
+def read_protein(path: Path) -> Protein:
+    """The protein of a PDB, mmCIF or PDBQT file."""
+    if path.name.lower().removesuffix(".gz").endswith(".pdbqt"):
+        return pdbqt.read_protein(path)
+    return Protein.from_file(path)
+
+
+def _positions(paths: Sequence[Path]) -> np.ndarray:
+    """[A, 3] Å heavy atoms of the first file that can be read.
+
+    Raises:
+      FormatError: of none; the message has the reasons of all.
+    """
+    reasons = []
+    for path in paths:
+        try:
+            if path.name.lower().removesuffix(".gz").endswith(".pdbqt"):
+                atoms = pdbqt.read_atoms(path)  # their places are enough: the bonds would need Open Babel
+                return atoms.atom_positions[atoms.elements != 1]
+            return molecules.read_molecule(path).atom_positions
+        except FormatError as error:
+            reasons.append(str(error))
+    raise FormatError("; ".join(reasons))
