@@ -1,8 +1,8 @@
 """Scores a trained model: `python -m experiments.evaluate --workdir=DIR`.
 
-Restores the best checkpoint and scores each split, beside two trivial baselines on the same residues: the positive
-rate and a logistic regression on residue type and burial. Prints the table; writes `scores.json`, `scores.md`, a CSV of
-predictions a split, and PNG pictures into the run's folder. Several hosts share the scoring: docs/multihost.md.
+Restores the best checkpoint and scores each split in the metrics of the task, beside two trivial baselines on the same
+residues or proteins (`tasks.task_baselines`). Prints the table; writes `scores.json`, `scores.md`, a CSV of predictions
+a split, and PNG pictures into the run's folder. Several hosts share the scoring: docs/multihost.md.
 """
 
 import dataclasses
@@ -10,14 +10,17 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 from absl import app, flags
 
 from bihf_jax.configuration import ConfigError
 from bihf_jax.data.records import RecordError, RecordSet
 from bihf_jax.pretrained import PretrainedError
-from bihf_jax.tasks import baselines, metrics, plots, report
-from bihf_jax.tasks.predictions import Predictions, from_examples
+from bihf_jax.tasks import Task, check_labels, metrics, plots, report, task_baselines, task_report
+from bihf_jax.tasks.labelled import Labelled
+from bihf_jax.tasks.tables import Table, table_of
 from bihf_jax.training import hosts
 from bihf_jax.training.checkpoints import CheckpointError
 from bihf_jax.training.evaluation import TrainedModel
@@ -63,6 +66,8 @@ def evaluate(
     for number, control in enumerate(controls, start=1):
         contestants["control" if number == 1 else f"control_{number}"] = TrainedModel.load(control, which="last")
     sets = {split: RecordSet(records, split) for split in dict.fromkeys(["train", *splits])}
+    task = model.config.make_task()
+    check_labels(task, sets["train"].labels, records)
     hosts.agree(
         "runs, checkpoints and records",
         {
@@ -71,15 +76,16 @@ def evaluate(
             "records": {split: examples.fingerprint for split, examples in sets.items()},
         },
     )
-    fitted = baselines.fit_baselines(sets["train"])
+    fitted = task_baselines.fit_baselines(task, sets["train"])
 
-    predictions: dict[str, dict[str, Predictions]] = {}
+    predictions: dict[str, dict[str, Table]] = {}
     for split in splits:
         examples = sets[split]
-        predictions[split] = {name: from_examples(examples, m.score(examples)) for name, m in contestants.items()}
+        predictions[split] = {name: table_of(task, examples, m.score(examples)) for name, m in contestants.items()}
         for name, baseline in fitted.items():
-            predictions[split][name] = from_examples(examples, baselines.score_examples(baseline, examples))
-    scores = report.build_scores(predictions)
+            scored = [baseline.score(example) for example in examples]
+            predictions[split][name] = table_of(task, examples, scored)
+    scores = report.build_scores(predictions) if _is_binary(task) else task_report.build_scores(task, predictions)
     scores["run"] = {
         "workdir": str(workdir),
         "checkpoint": checkpoint,
@@ -89,22 +95,55 @@ def evaluate(
         "training_seconds": sum(row["seconds"] for row in read_rows(workdir) if row["kind"] == "train"),
     }
     if hosts.this_host().index == 0:
-        _write(workdir, scores, predictions)
+        _write(workdir, task, scores, predictions)
     return scores
 
 
-def _write(workdir: Path, scores: dict, predictions: dict[str, dict[str, Predictions]]) -> None:
+def _is_binary(task: Task) -> bool:
+    """Binary residues have a report of their own, with the threshold of a call."""
+    return task.unit == "residue" and task.type == "binary"
+
+
+def _report_of(scores: dict) -> ModuleType:
+    return task_report if "task" in scores else report
+
+
+def _write(workdir: Path, task: Task, scores: dict, predictions: dict[str, dict[str, Table]]) -> None:
     report.write_scores(scores, workdir / "scores.json")
-    (workdir / "scores.md").write_text(report.markdown_table(scores) + "\n", encoding="utf-8")
+    (workdir / "scores.md").write_text(_report_of(scores).markdown_table(scores) + "\n", encoding="utf-8")
     for split, contestants in predictions.items():
         contestants["model"].write_csv(workdir / f"predictions_{split}.csv")
-        labelled = contestants["model"].labelled()
-        if reason := metrics.undefined_reason(labelled.labels, labelled.weights):
+        _draw(workdir, task, split, {name: table.labelled() for name, table in contestants.items()})
+    rows = read_rows(workdir)
+    plots.plot_loss_curves(rows, workdir / "loss_curves.png", title=workdir.name, metric=task.selection_metric)
+
+
+def _draw(workdir: Path, task: Task, split: str, contestants: dict[str, Labelled]) -> None:
+    """The pictures of one split that go with the type of its labels."""
+    labels, scores, _, groups = contestants["model"]
+    title = f"{split} split"
+    if not len(labels):
+        _LOGGER.warning("no picture of the %s split: it has no label", split)
+    elif task.type == "multiclass":
+        plots.plot_confusion(labels, scores, task.label_names, workdir / f"confusion_{split}.png", title)
+        right = scores.argmax(axis=1) == labels
+        plots.plot_calibration(scores.max(axis=1), right, workdir / f"calibration_{split}.png", title)
+    elif task.type == "regression":
+        first = [values if values.ndim == 1 else values[:, 0] for values in (labels, scores)]
+        plots.plot_scatter(*first, groups, task.label_names[0], workdir / f"scatter_{split}.png", title)
+    else:
+        # One control is enough. Of several classes, every pair of protein and class is a point of the curve.
+        drawn = {name: _flat(of) for name, of in contestants.items() if not name.startswith("control_")}
+        if reason := metrics.undefined_reason(drawn["model"].labels, drawn["model"].weights):
             _LOGGER.warning("no precision-recall curve of the %s split: %s", split, reason)
-            continue
-        drawn = {name: p for name, p in contestants.items() if not name.startswith("control_")}  # one control is enough
-        plots.plot_precision_recall(drawn, workdir / f"pr_curve_{split}.png", title=f"{split} split")
-    plots.plot_loss_curves(read_rows(workdir), workdir / "loss_curves.png", title=workdir.name)
+        else:
+            plots.plot_precision_recall(drawn, workdir / f"pr_curve_{split}.png", title)
+
+
+def _flat(labelled: Labelled) -> Labelled:
+    """Several classes as one."""
+    size = labelled.labels.size // len(labelled.weights) if len(labelled.weights) else 1
+    return Labelled(labelled.labels.ravel(), labelled.scores.ravel(), *(np.repeat(x, size) for x in labelled[2:]))
 
 
 def main(argv: list[str]) -> None:
@@ -129,8 +168,8 @@ def _evaluate() -> int:
     except (ConfigError, PretrainedError, RecordError, CheckpointError, json.JSONDecodeError) as error:
         return multihost.fail(error)
     if hosts.this_host().index == 0:
-        print(report.score_table(scores))
-        print(f"\nwritten to {workdir}: scores.json, scores.md, predictions_*.csv, pr_curve_*.png, loss_curves.png")
+        print(_report_of(scores).score_table(scores))
+        print(f"\nwritten to {workdir}: scores.json, scores.md, predictions_*.csv and pictures")
     return 0
 
 

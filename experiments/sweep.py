@@ -32,8 +32,8 @@ from bihf_jax.configuration import ConfigError
 from bihf_jax.data.records import RecordError, RecordSet
 from bihf_jax.models import FUSION_METHODS
 from bihf_jax.pretrained import PretrainedError
-from bihf_jax.tasks import baselines, comparison, plots
-from bihf_jax.tasks.predictions import Predictions, from_examples, read_csv
+from bihf_jax.tasks import Task, comparison, plots, task_baselines
+from bihf_jax.tasks.tables import Table, read_table, table_of
 from bihf_jax.training.config import load_config
 from experiments import imports, logs
 
@@ -196,17 +196,18 @@ def _own_cores(slot: int, jobs: int) -> list[str]:
 
 def summarise(plan: Plan, split: str, ours: Sequence[str]) -> str | None:
     """Writes the comparison of the finished runs; returns its Markdown, None while none has finished."""
-    runs, records = {}, None
+    runs, records, task = {}, None, None
     for method in plan.methods:
         finished = [seed for seed in plan.seeds if plan.is_finished(method, seed)]
         if finished:
-            runs[method] = [_read_run(plan.folder(method, seed), seed, split) for seed in finished]
-            records = load_config(plan.folder(method, finished[0])).data.records
+            config = load_config(plan.folder(method, finished[0]))
+            records, task = config.data.records, config.make_task()
+            runs[method] = [_read_run(task, plan.folder(method, seed), seed, split) for seed in finished]
     if not runs:
         return None
-    trivial = _trivial_runs(records, split)
+    trivial = _trivial_runs(task, records, split)
     baseline_names = [method for method in runs if method not in ours] + list(trivial)
-    compared = comparison.compare({**runs, **trivial}, baseline_names)
+    compared = comparison.compare({**runs, **trivial}, baseline_names, task=task)
     text = comparison.markdown(compared)
     (plan.workdir / "comparison.md").write_text(text, encoding="utf-8")
     values = json.dumps(comparison.as_dict(compared), indent=2, allow_nan=False) + "\n"
@@ -217,29 +218,35 @@ def summarise(plan: Plan, split: str, ours: Sequence[str]) -> str | None:
     return text
 
 
-def _read_run(folder: Path, seed: int, split: str) -> comparison.Run:
+def _read_run(task: Task, folder: Path, seed: int, split: str) -> comparison.Run:
     scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
     return comparison.Run(
         seed=seed,
-        validation=scores["splits"]["validation"]["scores"]["model"]["auc_pr"]["value"],
-        predictions=read_csv(folder / f"predictions_{split}.csv"),
+        validation=scores["splits"]["validation"]["scores"]["model"][task.selection_metric]["value"],
+        predictions=read_table(task, folder / f"predictions_{split}.csv"),
         seconds=scores["run"]["training_seconds"],
         parameters=scores["run"]["parameters"],
     )
 
 
-def _trivial_runs(records: str, split: str) -> dict[str, list[comparison.Run]]:
-    """The positive rate and the logistic regression as runs without a seed."""
-    fitted = baselines.fit_baselines(RecordSet(records, "train"))
+def _trivial_runs(task: Task, records: str, split: str) -> dict[str, list[comparison.Run]]:
+    """The trivial baselines as runs without a seed."""
+    fitted = task_baselines.fit_baselines(task, RecordSet(records, "train"))
 
-    def score(baseline: baselines.Baseline, name: str) -> Predictions:
+    def score(baseline: task_baselines.Baseline, name: str) -> Table:
         examples = RecordSet(records, name)
-        return from_examples(examples, baselines.score_examples(baseline, examples))
+        return table_of(task, examples, [baseline.score(example) for example in examples])
 
-    return {
-        name: [comparison.Run(0, comparison.auc_pr(score(baseline, "validation")), score(baseline, split), 0.0, 0)]
-        for name, baseline in fitted.items()
-    }
+    runs = {}
+    for name, baseline in fitted.items():
+        reported = score(baseline, split)
+        try:
+            values = [comparison.selection_value(task, table) for table in (score(baseline, "validation"), reported)]
+        except ValueError as error:  # a constant has no correlation
+            _LOGGER.warning("the baseline %s is left out: %s", name, error)
+            continue
+        runs[name] = [comparison.Run(0, values[0], reported, 0.0, 0)]
+    return runs
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -104,6 +104,7 @@ def _about(prediction: Prediction) -> dict[str, Any]:
         "source": protein.source,
         "task": prediction.task,
         "label_names": list(prediction.label_names),
+        "value": dict(prediction.value),
         "residues": len(prediction),
         "without_structure": int((~has_structure(protein)).sum()),
         "chains": list(protein.chain_ids),

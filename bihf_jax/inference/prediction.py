@@ -112,8 +112,9 @@ class Prediction:
         top = self.highest()
         chains = ", ".join(chain or "(blank)" for chain in self.protein.chain_ids)
         return (
-            f"{self.protein.source}: {len(self)} residues in chains {chains}; {self._value_text()}{self.score_name}: "
-            f"mean {self.score.mean():.3f}, highest {top.score:.3f} at {top.chain}{top.residue_number}{top.insertion_code}"
+            f"{self.protein.source}: {len(self)} residues in chains {chains}; {self._value_text()}"
+            f"{self.score_name}: mean {self.score.mean():.3f}, highest {top.score:.3f} at "
+            f"{top.chain}{top.residue_number}{top.insertion_code}"
         )
 
     def _value_text(self) -> str:

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bihf_jax.tasks import metrics
-from bihf_jax.tasks.predictions import Predictions
-
-METRIC = "auc_pr"
+from bihf_jax.tasks import Task, make_task, metrics
+from bihf_jax.tasks.labelled import Labelled
+from bihf_jax.tasks.tables import Table, check_same_items
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +19,7 @@ class Run:
 
     Attributes:
       seed: of the run.
-      validation: AUC-PR on the validation split.
+      validation: selection metric of the task on the validation split.
       predictions: on the reported split.
       seconds: of training.
       parameters: of the model.
@@ -28,7 +27,7 @@ class Run:
 
     seed: int
     validation: float
-    predictions: Predictions
+    predictions: Table
     seconds: float
     parameters: int
 
@@ -39,7 +38,7 @@ class Row:
 
     Attributes:
       method: its name.
-      values: AUC-PR of each seed, in the order of `seeds`.
+      values: selection metric of each seed, in the order of `seeds`.
       seeds: of the runs.
       interval: mean over the seeds, with the bootstrap interval over complexes.
       validation: mean AUC-PR on the validation split.
@@ -65,15 +64,20 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Rows in the order of the methods, and which of them the differences are to."""
+    """Rows in the order of the methods, which of them the differences are to, and the metric that all is about."""
 
     rows: tuple[Row, ...]
     best_baseline: str
-    positive_rate: float
+    metric: str
 
 
 def compare(
-    runs: Mapping[str, Sequence[Run]], baselines: Sequence[str], *, num_resamples: int = 1000, seed: int = 0
+    runs: Mapping[str, Sequence[Run]],
+    baselines: Sequence[str],
+    *,
+    task: Task | None = None,
+    num_resamples: int = 1000,
+    seed: int = 0,
 ) -> Comparison:
     """Methods side by side.
 
@@ -82,7 +86,8 @@ def compare(
 
     Args:
       runs: method -> its runs, all on the same residues.
-      baselines: methods that are not ours; the one with the best validation AUC-PR is compared with.
+      baselines: methods that are not ours; the one with the best validation metric is compared with.
+      task: of all runs, whose selection metric they are compared by; `ppbs` if None.
       num_resamples: of the bootstrap.
       seed: of the bootstrap.
 
@@ -94,15 +99,16 @@ def compare(
     candidates = [method for method in baselines if method in runs]
     if not candidates:
         raise ValueError(f"none of the baselines {', '.join(baselines)} is among the methods {', '.join(runs)}")
-    _check_same_residues(runs)
+    _check_same_items(runs)
+    task = task or make_task("ppbs")
     validation = {method: float(np.mean([run.validation for run in of])) for method, of in runs.items()}
     best = max(candidates, key=validation.__getitem__)
-    labels, _, weights, groups = next(iter(runs.values()))[0].predictions.labelled()
-    num_groups = len(np.unique(groups))
-    values = {method: [auc_pr(run.predictions) for run in of] for method, of in runs.items()}
+    num_groups = len(np.unique(next(iter(runs.values()))[0].predictions.labelled().groups))
+    values = {method: [selection_value(task, run.predictions) for run in of] for method, of in runs.items()}
     means = {method: float(np.mean(of)) for method, of in values.items()}
     resampled = {
-        method: np.mean([_resampled(run, num_resamples, seed) for run in of], axis=0) for method, of in runs.items()
+        method: np.mean([_resampled(task, run.predictions.labelled(), num_resamples, seed) for run in of], axis=0)
+        for method, of in runs.items()
     }
     rows = tuple(
         Row(
@@ -119,25 +125,26 @@ def compare(
         )
         for method, of in runs.items()
     )
-    return Comparison(rows, best, float(np.average(labels, weights=weights)))
+    return Comparison(rows, best, task.selection_metric)
 
 
-def auc_pr(predictions: Predictions) -> float:
-    """Weighted average precision.
+def selection_value(task: Task, predictions: Table) -> float:
+    """The selection metric of the task.
 
     Raises:
-      ValueError: labels of one class only.
+      ValueError: it is not defined for these labels.
     """
-    labels, scores, weights, _ = predictions.labelled()
-    value = metrics.residue_metrics(labels, scores, weights, threshold=0.5)[METRIC]
+    labelled = predictions.labelled()
+    value = task.metrics(labelled)[task.selection_metric] if len(labelled.labels) else None
     if value is None:
-        raise ValueError(f"AUC-PR is not defined: {metrics.undefined_reason(labels, weights)}")
+        raise ValueError(f"{metrics.title(task.selection_metric)} is not defined: {task.undefined_reason(labelled)}")
     return value
 
 
 def markdown(comparison: Comparison) -> str:
     """The comparison as a Markdown table, with what its columns mean."""
-    header = ["method", "seeds", "AUC-PR [95 %]", "SD of seeds", f"minus {_display(comparison.best_baseline)} [95 %]"]
+    title = metrics.title(comparison.metric)
+    header = ["method", "seeds", f"{title} [95 %]", "SD of seeds", f"minus {_display(comparison.best_baseline)} [95 %]"]
     header += ["ahead in", "validation", "training min", "parameters"]
     lines = [header, ["---"] * len(header)]
     for row in comparison.rows:
@@ -158,9 +165,9 @@ def markdown(comparison: Comparison) -> str:
             ]
         )
     notes = (
-        f"Positive rate {comparison.positive_rate:.3f}. Intervals: bootstrap over complexes of the mean over seeds; "
+        "Intervals: bootstrap over groups (complexes, targets) of the mean over seeds; "
         f"ahead in: share of the resamples in which the method is ahead of {_display(comparison.best_baseline)}, the "
-        "baseline with the best validation AUC-PR. Training min: mean wall time of a run's training steps."
+        f"baseline with the best validation {title}. Training min: mean wall time of a run's training steps."
     )
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{notes}\n"
 
@@ -172,21 +179,15 @@ def as_dict(comparison: Comparison) -> dict:
     }
 
 
-def _check_same_residues(runs: Mapping[str, Sequence[Run]]) -> None:
-    every = [(method, run) for method, of in runs.items() for run in of]
-    first_method, first = every[0]
-    for method, run in every[1:]:
-        for field in ("record", "residue_number", "label", "label_mask", "weight"):
-            if not np.array_equal(getattr(run.predictions, field), getattr(first.predictions, field)):
-                raise ValueError(
-                    f"{method} (seed {run.seed}) and {first_method} (seed {first.seed}) were scored on different "
-                    f"residues: they differ in {field!r}; use one record set for all"
-                )
+def _check_same_items(runs: Mapping[str, Sequence[Run]]) -> None:
+    every = [(f"{method} (seed {run.seed})", run) for method, of in runs.items() for run in of]
+    first_name, first = every[0]
+    for name, run in every[1:]:
+        check_same_items(run.predictions, first.predictions, (name, first_name))
 
 
-def _resampled(run: Run, num_resamples: int, seed: int) -> np.ndarray:
-    labels, scores, weights, groups = run.predictions.labelled()
-    return metrics.bootstrap(labels, scores, weights, groups, 0.5, num_resamples=num_resamples, seed=seed)[METRIC]
+def _resampled(task: Task, labelled: Labelled, num_resamples: int, seed: int) -> np.ndarray:
+    return task.bootstrap(labelled, num_resamples=num_resamples, seed=seed)[task.selection_metric]
 
 
 def _display(name: str) -> str:

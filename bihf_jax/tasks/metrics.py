@@ -14,6 +14,8 @@ import numpy as np
 
 # What `residue_metrics` returns, in the order of tables.
 METRICS: tuple[str, ...] = ("auc_pr", "roc_auc", "mcc", "positive_rate")
+_TITLES = {"auc_pr": "AUC-PR", "roc_auc": "ROC-AUC", "mcc": "MCC", "f_max": "Fmax", "macro_f1": "macro F1"}
+_TITLES |= {"rmse": "RMSE", "mae": "MAE", "r2": "R²", "global_rmse": "global RMSE"}
 INTERVAL_LEVEL = 0.95
 DEFAULT_RESAMPLES = 1000
 # A resample can hold one class only, and then has no AUC. Up to this share of such resamples is left out of the
@@ -31,6 +33,11 @@ class Estimate:
     undefined_resamples: int = 0  # resamples left out of the interval because the number is not defined in them
     reason: str | None = None
     share_above_zero: float | None = None  # differences only: share of the resamples in which it is > 0
+
+
+def title(metric: str) -> str:
+    """Name of a metric for people."""
+    return _TITLES.get(metric, metric.replace("_", " "))
 
 
 def residue_metrics(

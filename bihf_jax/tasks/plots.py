@@ -1,10 +1,10 @@
-"""PNG pictures: loss curves over the steps, precision-recall curves of a split, methods side by side.
+"""PNG pictures of a run and its predictions: curves, confusion matrix, scatter, calibration; of methods side by side.
 
 Colours are those of Okabe and Ito (2008), told apart by colour-blind readers, and every line has its own dash too.
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from bihf_jax.figures import new_figure, save_figure
 from bihf_jax.tasks import metrics
 from bihf_jax.tasks.comparison import Comparison
-from bihf_jax.tasks.predictions import Predictions
+from bihf_jax.tasks.labelled import Labelled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,41 +20,43 @@ if TYPE_CHECKING:
 _BLUE, _ORANGE, _GREEN, _PURPLE, _SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
 _LINES = ((_BLUE, "-"), (_ORANGE, "--"), (_GREEN, "-."), (_PURPLE, ":"), (_SKY, (0, (5, 1, 1, 1, 1, 1))))
 _GREY = "#666666"
+_CONFUSION_CLASSES = 25  # rows of a confusion matrix that can be read
 _SMOOTHING_POINTS = 25  # at most this many logged steps go into one point of the smoothed training loss
 
 
-def plot_loss_curves(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str], title: str = "") -> None:
-    """Training and validation loss above, validation AUC-PR below, over the steps; writes a PNG.
+def plot_loss_curves(
+    rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str], title: str = "", metric: str = "auc_pr"
+) -> None:
+    """Training and validation loss above, a validation metric below, over the steps; writes a PNG.
 
     Args:
-      rows: of ``metrics.jsonl``: "step", "kind" ("train" or "eval"), "loss", and for "eval" also "auc_pr" where it was
+      rows: of ``metrics.jsonl``: "step", "kind" ("train" or "eval"), "loss", and for "eval" also `metric` where it was
         computed. Rows of other kinds are not drawn. Losses that are not finite are counted in the legend.
       path: of the PNG.
       title: above the picture.
+      metric: drawn below; larger is better.
 
     Raises:
       ValueError: no row of kind "train" or "eval" has a loss.
     """
     rows = list(rows)
     train, evaluation = _series(rows, "train", "loss"), _series(rows, "eval", "loss")
-    auc_pr = _series(rows, "eval", "auc_pr")
+    values = _series(rows, "eval", metric)
     if not train[0].size and not evaluation[0].size:
         kinds = sorted({str(row.get("kind")) for row in rows})
         raise ValueError(
             f"no loss to draw: {len(rows)} rows of kinds {kinds}; a row needs kind 'train' or 'eval' and 'loss'"
         )
-    figure = new_figure(7.0, 6.0 if auc_pr[0].size else 4.0)
-    panels = figure.subplots(2 if auc_pr[0].size else 1, 1, sharex=True, squeeze=False)[:, 0]
+    figure = new_figure(7.0, 6.0 if values[0].size else 4.0)
+    panels = figure.subplots(2 if values[0].size else 1, 1, sharex=True, squeeze=False)[:, 0]
     _draw_losses(panels[0], train, evaluation)
-    if auc_pr[0].size:
-        _draw_auc_pr(panels[1], *auc_pr)
+    if values[0].size:
+        _draw_metric(panels[1], *values, metrics.title(metric))
     panels[-1].set_xlabel("training step")
     save_figure(figure, path, title)
 
 
-def plot_precision_recall(
-    contestants: Mapping[str, Predictions], path: str | os.PathLike[str], title: str = ""
-) -> None:
+def plot_precision_recall(contestants: Mapping[str, Labelled], path: str | os.PathLike[str], title: str = "") -> None:
     """Precision-recall curves of contestants on one split, with the positive rate as a line; writes a PNG.
 
     A contestant whose scores are all equal (the positive rate) has no curve: the line at the positive rate is it.
@@ -68,8 +70,7 @@ def plot_precision_recall(
     figure = new_figure(6.4, 6.0)
     axes = figure.subplots()
     rate, lines = None, iter(_LINES)
-    for name, predictions in contestants.items():
-        labels, scores, weights, _ = predictions.labelled()
+    for name, (labels, scores, weights, _) in contestants.items():
         reason = metrics.undefined_reason(labels, weights)
         if reason:
             raise ValueError(f"no precision-recall curve for {name!r}: {reason}")
@@ -95,7 +96,7 @@ def plot_comparison(
 
     Args:
       comparison: of `comparison.compare`.
-      references: name -> AUC-PR, drawn as vertical lines (the trivial baselines).
+      references: name -> the metric, drawn as vertical lines (the trivial baselines).
       path: of the PNG.
       title: above the picture.
     """
@@ -112,9 +113,86 @@ def plot_comparison(
     for (name, value), (_, dash) in zip(references.items(), _LINES, strict=False):
         axes.axvline(value, color=_GREY, linestyle=dash, linewidth=1.3, label=f"{name.replace('_', ' ')} {value:.3f}")
     axes.set_yticks(range(len(rows)), [row.method.replace("_", " ") for row in rows])
-    axes.set(xlabel="AUC-PR: seeds (dots), mean (bar) and its 95 % interval over complexes", xlim=(0, None))
+    name = metrics.title(comparison.metric)
+    axes.set(xlabel=f"{name}: seeds (dots), mean (bar) and its 95 % interval over groups")
+    if min(min(row.values) for row in rows) >= 0:
+        axes.set_xlim(0, None)
     if references:
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    save_figure(figure, path, title)
+
+
+def plot_confusion(
+    labels: np.ndarray, scores: np.ndarray, names: Sequence[str], path: str | os.PathLike[str], title: str = ""
+) -> None:
+    """Share of each labelled class (rows) that is called each class (columns); writes a PNG.
+
+    Args:
+      labels: [n] class indices.
+      scores: [n, classes].
+      names: of the classes. The most frequent `_CONFUSION_CLASSES` - 1 are drawn, the others together.
+      path: of the PNG.
+      title: above the picture.
+    """
+    labels, called = labels.astype(int), scores.argmax(axis=1)
+    order = np.argsort(-np.bincount(labels, minlength=len(names)), kind="stable")
+    shown = order if len(names) <= _CONFUSION_CLASSES else order[: _CONFUSION_CLASSES - 1]
+    place = np.full(len(names), len(shown))
+    place[shown] = np.arange(len(shown))
+    size = len(shown) + (len(shown) < len(names))
+    counts = np.zeros((size, size))
+    np.add.at(counts, (place[labels], place[called]), 1)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    ticks = [str(names[index]) for index in shown] + ["all others"] * (size - len(shown))
+    figure = new_figure(3.2 + 0.32 * size, 2.6 + 0.32 * size)
+    axes = figure.subplots()
+    image = axes.imshow(share, vmin=0, vmax=1, cmap="Blues")
+    figure.colorbar(image, ax=axes, label="share of the labelled class")
+    axes.set_xticks(range(size), ticks, rotation=90)
+    axes.set_yticks(range(size), [f"{name} ({count:.0f})" for name, count in zip(ticks, counts.sum(1), strict=True)])
+    axes.set(xlabel="called", ylabel="labelled (number)")
+    save_figure(figure, path, title)
+
+
+def plot_scatter(
+    labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, name: str, path: str | os.PathLike[str], title: str = ""
+) -> None:
+    """Predicted over labelled values [n], groups told apart by colour where they are few; writes a PNG."""
+    figure = new_figure(6.0, 5.6)
+    axes = figure.subplots()
+    numbers, group = np.unique(groups, return_inverse=True)
+    colours = [_LINES[number % len(_LINES)][0] for number in group] if len(numbers) <= len(_LINES) else _BLUE
+    axes.scatter(labels, scores, s=14, c=colours, alpha=0.6, linewidths=0)
+    ends = [min(labels.min(), scores.min()), max(labels.max(), scores.max())]
+    axes.plot(ends, ends, color=_GREY, linestyle="--", linewidth=1.2)
+    axes.set(xlabel=f"{name}, labelled", ylabel=f"{name}, predicted")
+    save_figure(figure, path, title)
+
+
+def plot_calibration(
+    confidence: np.ndarray, correct: np.ndarray, path: str | os.PathLike[str], title: str = ""
+) -> None:
+    """Share that is right over the confidence, in ten bins, and how many are in each; writes a PNG.
+
+    Args:
+      confidence: [n] probability of what was called.
+      correct: [n] bool, whether it was right.
+      path: of the PNG.
+      title: above the picture.
+    """
+    bins = np.minimum((confidence * 10).astype(int), 9)
+    number = np.bincount(bins, minlength=10)
+    filled = number > 0
+    centre = (np.bincount(bins, confidence, minlength=10) / np.maximum(number, 1))[filled]
+    share = (np.bincount(bins, correct.astype(float), minlength=10) / np.maximum(number, 1))[filled]
+    figure = new_figure(6.0, 6.0)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1.2, label="calibrated")
+    upper.plot(centre, share, color=_BLUE, marker="o", linewidth=1.6, label="model")
+    upper.set(ylabel="share that is right", ylim=(0, 1.02), xlim=(0, 1))
+    upper.legend(loc="upper left")
+    lower.bar(np.arange(10) / 10 + 0.05, number, width=0.09, color=_SKY)
+    lower.set(xlabel="confidence", ylabel="number")
     save_figure(figure, path, title)
 
 
@@ -142,17 +220,17 @@ def _draw_losses(axes: "Axes", train: tuple[np.ndarray, np.ndarray], evaluation:
     if evaluation[0].size:
         label = _loss_label("validation", evaluation[1])
         axes.plot(*evaluation, color=_ORANGE, linestyle="--", marker="o", markersize=4, linewidth=1.5, label=label)
-    axes.set_ylabel("loss per labelled residue")
+    axes.set_ylabel("loss per label")
     axes.legend(loc="upper right")
 
 
-def _draw_auc_pr(axes: "Axes", steps: np.ndarray, values: np.ndarray) -> None:
+def _draw_metric(axes: "Axes", steps: np.ndarray, values: np.ndarray, name: str) -> None:
     axes.plot(steps, values, color=_GREEN, marker="s", markersize=4, linewidth=1.5, label="validation")
     if np.isfinite(values).any():
         best = int(np.nanargmax(np.where(np.isfinite(values), values, np.nan)))
         label = f"best {values[best]:.3f} at step {int(steps[best]):,}"
         axes.plot(steps[best], values[best], color=_PURPLE, marker="*", markersize=13, linestyle="none", label=label)
-    axes.set_ylabel("AUC-PR")
+    axes.set_ylabel(name)
     axes.legend(loc="lower right")
 
 

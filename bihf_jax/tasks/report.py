@@ -45,7 +45,6 @@ POSITIVE_RATE = "positive_rate"
 FEW_COMPLEXES = 10
 
 _DIFFERENCE_METRICS = ("auc_pr", "roc_auc", "mcc")
-_TITLES = {"auc_pr": "AUC-PR", "roc_auc": "ROC-AUC", "mcc": "MCC"}
 _NO_THRESHOLD = 0.5
 
 
@@ -100,12 +99,12 @@ def write_scores(scores: dict, path: str | os.PathLike[str]) -> None:
 
 def score_table(scores: dict) -> str:
     """Aligned text: per split one table of the contestants and one of the differences to the model."""
-    return "\n\n".join(_split_text(split, scores, _aligned) for split in scores["splits"]) + "\n"
+    return "\n\n".join(_split_text(split, scores, aligned) for split in scores["splits"]) + "\n"
 
 
 def markdown_table(scores: dict) -> str:
     """The same as `score_table`, in Markdown."""
-    return "\n\n".join(_split_text(split, scores, _markdown, "### ") for split in scores["splits"]) + "\n"
+    return "\n\n".join(_split_text(split, scores, markdown_rows, "### ") for split in scores["splits"]) + "\n"
 
 
 # --- scores ---
@@ -173,9 +172,11 @@ def _score_split(
     }
     one_class = metrics.undefined_reason(labelled.labels, labelled.weights)
     entry["scores"] = {
-        name: {"role": _role(name), "threshold": thresholds[name].value, "threshold_source": thresholds[name].source}
+        name: {"role": role_of(name), "threshold": thresholds[name].value, "threshold_source": thresholds[name].source}
         | {
-            metric: _as_dict(metrics.estimate(contest.values[metric], contest.resampled[metric], num_groups), one_class)
+            metric: estimate_as_dict(
+                metrics.estimate(contest.values[metric], contest.resampled[metric], num_groups), one_class
+            )
             for metric in metrics.METRICS
         }
         for name, contest in contests.items()
@@ -183,12 +184,12 @@ def _score_split(
     entry["differences"] = [
         {"first": first, "second": second}
         | {
-            metric: _as_dict(contests[first].minus(contests[second], metric, num_groups), one_class)
+            metric: estimate_as_dict(contests[first].minus(contests[second], metric, num_groups), one_class)
             for metric in _DIFFERENCE_METRICS
         }
-        for first, second in _compared(list(contests))
+        for first, second in compared_pairs(list(contests))
     ]
-    controls = [contest.values for name, contest in contests.items() if _role(name) == "control"]
+    controls = [contest.values for name, contest in contests.items() if role_of(name) == "control"]
     if len(controls) > 1 and one_class is None:
         entry["controls"] = _controls_together(controls)
     return entry
@@ -230,20 +231,21 @@ class _Contest:
         )
 
 
-def _role(name: str) -> str:
+def role_of(name: str) -> str:
+    """ "model", "control" or "baseline", by the name of a contestant."""
     if name == MODEL:
         return "model"
     return "control" if name == CONTROL or name.startswith(f"{CONTROL}_") else "baseline"
 
 
-def _compared(names: Sequence[str]) -> list[tuple[str, str]]:
+def compared_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     """The model against every other; each control against the positive rate too: they scatter around it."""
     pairs = [(MODEL, name) for name in names if name != MODEL]
-    controls = [name for name in names if _role(name) == "control"] if POSITIVE_RATE in names else []
+    controls = [name for name in names if role_of(name) == "control"] if POSITIVE_RATE in names else []
     return [*pairs, *((name, POSITIVE_RATE) for name in controls)]
 
 
-def _as_dict(estimate: metrics.Estimate, one_class: str | None) -> dict:
+def estimate_as_dict(estimate: metrics.Estimate, one_class: str | None) -> dict:
     """An estimate as JSON; what only some estimates have is left out where it is None."""
     result = dataclasses.asdict(estimate)
     if estimate.value is None and one_class:
@@ -274,11 +276,11 @@ def _headline(split: str, entry: dict) -> str:
 
 
 def _score_rows(entry: dict) -> list[list[str]]:
-    header = ["", *(f"{_TITLES[metric]} [95 %]" for metric in _DIFFERENCE_METRICS), "threshold"]
+    header = ["", *(f"{metrics.title(metric)} [95 %]" for metric in _DIFFERENCE_METRICS), "threshold"]
     rows = [
         [
-            _display(name),
-            *(_interval_text(score[metric]) for metric in _DIFFERENCE_METRICS),
+            display(name),
+            *(interval_text(score[metric]) for metric in _DIFFERENCE_METRICS),
             f"{score['threshold']:.3g}",
         ]
         for name, score in entry["scores"].items()
@@ -287,12 +289,12 @@ def _score_rows(entry: dict) -> list[list[str]]:
 
 
 def _difference_rows(entry: dict) -> list[list[str]]:
-    header = ["difference", *(f"{_TITLES[metric]} [95 %]" for metric in _DIFFERENCE_METRICS), "AUC-PR > 0"]
+    header = ["difference", *(f"{metrics.title(metric)} [95 %]" for metric in _DIFFERENCE_METRICS), "AUC-PR > 0"]
     rows = [
         [
-            f"{_display(pair['first'])} - {_display(pair['second'])}",
-            *(_interval_text(pair[metric], signed=True) for metric in _DIFFERENCE_METRICS),
-            _share_text(pair["auc_pr"].get("share_above_zero")),
+            f"{display(pair['first'])} - {display(pair['second'])}",
+            *(interval_text(pair[metric], signed=True) for metric in _DIFFERENCE_METRICS),
+            share_text(pair["auc_pr"].get("share_above_zero")),
         ]
         for pair in entry["differences"]
     ]
@@ -311,7 +313,7 @@ def _notes(entry: dict, chosen_here: bool) -> list[str]:
         notes.append("A control is one draw of an arbitrary function: only several seeds together show chance.")
     if controls := entry.get("controls"):
         means = ", ".join(
-            f"{_TITLES[metric]} {_interval_text(controls[metric])} (chance {controls[metric]['chance']:.3f})"
+            f"{metrics.title(metric)} {interval_text(controls[metric])} (chance {controls[metric]['chance']:.3f})"
             for metric in ("auc_pr", "roc_auc")
         )
         verdict = "at chance" if controls["at_chance"] else "NOT at chance: look for a leak"
@@ -329,11 +331,13 @@ def _notes(entry: dict, chosen_here: bool) -> list[str]:
     return notes
 
 
-def _display(name: str) -> str:
+def display(name: str) -> str:
+    """A name for people."""
     return name.replace("_", " ")
 
 
-def _interval_text(estimate: dict, signed: bool = False) -> str:
+def interval_text(estimate: dict, signed: bool = False) -> str:
+    """`value [low, high]` of an estimate; "n/a" where it has none."""
     if estimate["value"] is None:
         return "n/a"
     sign = "+" if signed else ""
@@ -341,18 +345,21 @@ def _interval_text(estimate: dict, signed: bool = False) -> str:
     return text if estimate["low"] is None else f"{text} [{estimate['low']:{sign}.3f}, {estimate['high']:{sign}.3f}]"
 
 
-def _share_text(share: float | None) -> str:
+def share_text(share: float | None) -> str:
+    """A share in percent."""
     return "n/a" if share is None else f"{share:.1%}"
 
 
-def _aligned(rows: list[list[str]]) -> str:
+def aligned(rows: list[list[str]]) -> str:
+    """Rows of cells as aligned text."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
 
 
-def _markdown(rows: list[list[str]]) -> str:
+def markdown_rows(rows: list[list[str]]) -> str:
+    """Rows of cells, the header first, as a Markdown table."""
     header, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     lines = [header, ["---"] * len(header), *body]
     return "\n".join("| " + " | ".join(row) + " |" for row in lines)

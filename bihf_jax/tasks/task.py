@@ -5,6 +5,7 @@ unit: L slots or G graph slots; V is the number of reported values.
 """
 
 import abc
+import collections
 import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
@@ -123,6 +124,11 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def bootstrap(self, labelled: Labelled, *, num_resamples: int, seed: int) -> dict[str, np.ndarray]:
         """Metrics on resamples of whole groups: name -> [num_resamples], NaN where not defined."""
+
+    def notes(self, labelled: Labelled) -> list[str]:
+        """What a reader of the metrics has to know about these labels; none here."""
+        del labelled
+        return []
 
     @classmethod
     def learned_settings(cls, settings: Mapping[str, Any], labels: Labels, examples: Iterable[Example]) -> dict:
@@ -376,6 +382,14 @@ class RankingTask(RegressionTask):
             **ranking.bootstrap(labels, scores, groups, num_resamples=num_resamples, seed=seed),
             **protein_metrics.bootstrap(_r2, labelled, num_resamples=num_resamples, seed=seed),
         }
+
+    def notes(self, labelled: Labelled) -> list[str]:
+        labels, scores = _first(labelled.labels), _first(labelled.scores)
+        rankings = ranking.target_rankings(labels, scores, labelled.groups)
+        reasons = collections.Counter(of_target.reason for of_target in rankings if of_target.reason)
+        return [
+            f"{count} of {len(rankings)} groups have no correlation: {reason}." for reason, count in reasons.items()
+        ]
 
 
 def _r2(labelled: Labelled) -> dict[str, float | None]:

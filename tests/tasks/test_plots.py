@@ -71,8 +71,10 @@ def test_precision_recall_picture_shows_every_contestant(tmp_path):
     model, weak = make_predictions(0), make_predictions(0, signal=0.5, score_seed=1)
     constant = dataclasses.replace(model, score=np.full_like(model.score, 0.2))
     with_constant = {"model": model, "positive_rate": constant, "logistic_regression": weak}
+    with_constant = {name: predictions.labelled() for name, predictions in with_constant.items()}
     plots.plot_precision_recall(with_constant, tmp_path / "a.png", "test")
-    plots.plot_precision_recall({"model": model, "logistic_regression": weak}, tmp_path / "b.png", "test")
+    without = {"model": model.labelled(), "logistic_regression": weak.labelled()}
+    plots.plot_precision_recall(without, tmp_path / "b.png", "test")
     for colour in (plots._BLUE, plots._ORANGE, plots._GREY):
         assert share_of_colour(tmp_path / "a.png", colour) > 5e-4
     assert np.array_equal(image.imread(tmp_path / "a.png"), image.imread(tmp_path / "b.png"))
@@ -81,7 +83,8 @@ def test_precision_recall_picture_shows_every_contestant(tmp_path):
 def test_precision_recall_needs_both_classes(tmp_path):
     """A split without positives, and no contestants at all, are refused."""
     model = make_predictions(0)
+    negative = dataclasses.replace(model, label=model.label * 0)
     with pytest.raises(ValueError, match="for 'model': no positive among"):
-        plots.plot_precision_recall({"model": dataclasses.replace(model, label=model.label * 0)}, tmp_path / "a.png")
+        plots.plot_precision_recall({"model": negative.labelled()}, tmp_path / "a.png")
     with pytest.raises(ValueError, match="0 contestants"):
         plots.plot_precision_recall({}, tmp_path / "a.png")

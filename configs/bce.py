@@ -1,0 +1,22 @@
+"""B-cell epitopes: residues that an antibody binds, from the antigen alone.
+
+Data: the five folds of ScanNet's BCE set, one as test, one as validation; or contacts in your own complexes.
+Metrics: AUC-PR, ROC-AUC and MCC over residues, intervals over complexes; the mean of the folds is yours to take.
+Cost: as configs/ppbs.py, whose model this is. Epitopes are rare: a rate of 0.1 is usual, and so is an AUC-PR of 0.15 to
+0.2 with published methods that know no other antigen of the family.
+
+    python -m data_prep.build bce ... --out RECORDS
+    python -m experiments.train --config=configs/bce.py:fusion=local,records=RECORDS --workdir=WORKDIR
+    python -m experiments.evaluate --workdir=WORKDIR
+
+Arguments: as configs/ec.py, without pooling. `--config.task.positive_weight=4` counters rare epitopes.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import proteins
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """The config document, for `--config=configs/bce.py:ARG`."""
+    return proteins.protein_config(arg, {"name": "bce"}, records="runs/bce/records", steps=700, rows=2)

@@ -1,0 +1,67 @@
+"""The model and the training that the config documents of proteins share (`ec`, `mqa`, `lba`, `custom`)."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+# Arguments of every document, with their defaults; a document may change them and add its own.
+ARGUMENTS: dict[str, Any] = {
+    **{"fusion": "local", "records": "", "plm": "", "gnn": "gvp", "pooling": "mean"},
+    **{"steps": 2000, "rows": 4, "learning_rate": 1e-3, "seed": 0, "runlocal": False},
+}
+
+
+def protein_config(arg: str | None, task: dict[str, Any], **defaults: Any) -> ConfigDict:
+    """The config document of a task of proteins.
+
+    Args:
+      arg: the text after the colon of `--config`; see `ARGUMENTS`. `plm` is a published ESM-2 that the sequence side
+        starts from, frozen (e.g. facebook/esm2_t12_35M_UR50D, or a folder); without it a small one learns from scratch.
+      task: name and settings of the task.
+      **defaults: of arguments, where the document's differ from `ARGUMENTS`.
+    """
+    return make_config(common.parse_arg(arg, **{**ARGUMENTS, **defaults}), task)
+
+
+def make_config(arg: ConfigDict, task: dict[str, Any]) -> ConfigDict:
+    """As `protein_config`, from parsed arguments."""
+    config = ConfigDict()
+    config.seed = arg.seed
+    config.task = task
+
+    config.data = ConfigDict()
+    config.data.records = arg.records
+    config.data.rows = arg.rows
+    config.data.lengths = (1024,)  # longer proteins are cropped in training and keep their label, never in scoring
+    config.data.graphs_per_row = 24
+    config.data.neighbours = 24
+
+    config.encoder = ConfigDict()
+    config.encoder.stages = 3
+    if arg.plm:
+        config.encoder.plm = {"pretrained": arg.plm, "learning": {"mode": "frozen"}}
+    else:
+        config.encoder.plm = {"layers": 3, "width": 64, "heads": 4, "dropout": 0.2}
+    sizes = {"gvp": {"scalar_width": 64, "vector_width": 16, "message_gvps": 2}, "pronet": {"width": 64}}
+    config.encoder.structure = {"name": arg.gnn, "neighbours": 24, **sizes.get(arg.gnn, {})}
+    config.encoder.fusion = {"name": arg.fusion, "width": 64, "heads": 4}
+    config.encoder.representation_width = 128
+    config.encoder.residue_masking = 0.1
+    config.head = {"hidden_width": 128, "pooling": arg.pooling}
+
+    config.training = ConfigDict()
+    config.training.steps = arg.steps
+    config.training.log_every = 20
+    config.training.evaluate_every = max(1, arg.steps // 10)
+    config.training.checkpoint_every = max(1, arg.steps // 10)
+    optimizer = {"learning_rate": arg.learning_rate, "warmup_steps": arg.steps // 10, "weight_decay": 0.05}
+    config.training.optimizer = optimizer
+
+    if arg.runlocal:
+        config.data.rows = 1
+        config.training.steps = 20  # and a shorter warm-up with it
+        config.training.optimizer.warmup_steps = 2
+        config.training.evaluate_every = 10
+    return config
