@@ -7,6 +7,7 @@ A node has scalars, which are invariant, and vectors, which turn with the protei
 from typing import ClassVar, NamedTuple
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -15,8 +16,7 @@ from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.models.config import GVPConfig
 from bihf_jax.models.dropout import Dropout
 from bihf_jax.models.features import GeometricFeatures, geometric_features, residue_types
-from bihf_jax.models.graph import aggregate, gather_neighbours
-from bihf_jax.models.platform import target_platform
+from bihf_jax.models.graph import aggregate, dense_product, reduce_neighbours
 from bihf_jax.models.plm import layer_norm
 
 Array = jax.Array
@@ -46,8 +46,9 @@ def scale_channels(vectors: Array, factor: Array) -> Array:
     return vectors * factor[..., None, :]
 
 
-class GVP(nn.Module):
-    """Geometric vector perceptron with vector gating (equations 3 and 4 of the paper).
+@flax.struct.dataclass
+class Perceptron:
+    """Geometric vector perceptron with vector gating (equations 3 and 4 of the paper), as functions of its parameters.
 
     With inputs s, V:   V_h = V W_h;   s' = [s, |V_h|] W_s + b;   V' = sigmoid(act(s') W_g + b_g) * (V_h W_v);
     the output is act(s'), V' where `activate`, and s', V' otherwise (then s' is not activated in the gate either).
@@ -55,30 +56,16 @@ class GVP(nn.Module):
     The input of a message is a concatenation (sender, edge, receiver), and everything up to |V_h| is linear in it.
     `project` is therefore also available for a part of the concatenation, so that nodes are projected before they are
     gathered, and `finish_mean` averages over neighbours before the product with W_s.
-
-    Attributes:
-      inputs: Scalars and vector channels that come in.
-      outputs: Scalars and vector channels that go out.
-      hidden: Channels of V_h.
-      dtype: Compute type.
-      activate: Apply ReLU to the scalars.
     """
 
-    inputs: tuple[int, int]
-    outputs: tuple[int, int]
-    hidden: int
-    dtype: jnp.dtype = jnp.float32
-    activate: bool = True
-
-    def setup(self) -> None:
-        initializer = nn.initializers.lecun_normal()
-        (scalars_in, vectors_in), (scalars_out, vectors_out) = self.inputs, self.outputs
-        self.wh = self.param("wh", initializer, (vectors_in, self.hidden))
-        self.ws = self.param("ws", initializer, (scalars_in + self.hidden, scalars_out))
-        self.bs = self.param("bs", nn.initializers.zeros_init(), (scalars_out,))
-        self.wv = self.param("wv", initializer, (self.hidden, vectors_out))
-        self.wg = self.param("wg", initializer, (scalars_out, vectors_out))
-        self.bg = self.param("bg", nn.initializers.zeros_init(), (vectors_out,))
+    wh: Array  # [V, H]
+    ws: Array  # [S + H, S']
+    bs: Array  # [S']
+    wv: Array  # [H, V']
+    wg: Array  # [S', V']
+    bg: Array  # [V']
+    dtype: jnp.dtype = flax.struct.field(pytree_node=False)  # of the computation
+    activate: bool = flax.struct.field(pytree_node=False)  # apply ReLU to the scalars
 
     def __call__(self, x: ScalarsVectors) -> ScalarsVectors:
         """Inputs [.., S], [.., 3, V] -> outputs."""
@@ -98,7 +85,7 @@ class GVP(nn.Module):
     def finish(self, projected: ScalarsVectors) -> ScalarsVectors:
         """The rest of the perceptron, from the whole projected input."""
         lengths = channel_lengths(projected.vectors)
-        scalars = projected.scalars + self._exact_dot(lengths, self.ws[self.inputs[0] :]) + self._cast(self.bs)
+        scalars = projected.scalars + self._exact_dot(lengths, self._length_rows(self.ws)) + self._cast(self.bs)
         if self.activate:
             scalars = nn.relu(scalars)
         gate = nn.sigmoid(self._dot(scalars, self.wg) + self._cast(self.bg))
@@ -126,26 +113,64 @@ class GVP(nn.Module):
         scalars = self._linear(aggregate(x.scalars, mask), aggregate(lengths, mask), self.ws) + self._cast(self.bs)
         return ScalarsVectors(jnp.where(mask.any(axis=-1)[..., None], scalars, 0), vectors)
 
+    def _length_rows(self, kernel: Array) -> Array:
+        """The rows of a kernel [S + H, ..] that the lengths are multiplied with."""
+        return kernel[-self.wh.shape[1] :]
+
     def _linear(self, scalars: Array, lengths: Array, kernel: Array) -> Array:
         """[scalars, lengths] kernel, without making the concatenation: at the edges it is a large array."""
         first = scalars.shape[-1]
-        return self._dot(scalars, kernel[:first]) + self._exact_dot(lengths, kernel[first:])
+        return self._dot(scalars, kernel[:first]) + self._exact_dot(lengths, self._length_rows(kernel))
 
     def _cast(self, parameter: Array) -> Array:
         return parameter.astype(self.dtype)
 
     def _dot(self, x: Array, kernel: Array, precision: jax.lax.Precision | None = None) -> Array:
         """[.., a] times [a, b]."""
-        x, kernel = x.astype(self.dtype), self._cast(kernel)
-        if target_platform() != "cpu":
-            return jnp.dot(x, kernel, precision=precision)
-        # A product of two matrices: on CPU its gradient takes two thirds of the time. On TPU the reshape would force
-        # narrow channels into the lanes; the messages then take five times as long and four times the memory.
-        product = jnp.dot(x.reshape(-1, x.shape[-1]), kernel, precision=precision)
-        return product.reshape(*x.shape[:-1], kernel.shape[-1])
+        return dense_product(x.astype(self.dtype), self._cast(kernel), precision)
 
     def _exact_dot(self, x: Array, kernel: Array) -> Array:
         return self._dot(x, kernel, _EXACT)
+
+
+class GVP(nn.Module):
+    """A `Perceptron` with its parameters.
+
+    Attributes:
+      inputs: Scalars and vector channels that come in.
+      outputs: Scalars and vector channels that go out.
+      hidden: Channels of V_h.
+      dtype: Compute type.
+      activate: Apply ReLU to the scalars.
+    """
+
+    inputs: tuple[int, int]
+    outputs: tuple[int, int]
+    hidden: int
+    dtype: jnp.dtype = jnp.float32
+    activate: bool = True
+
+    def setup(self) -> None:
+        initializer, zeros = nn.initializers.lecun_normal(), nn.initializers.zeros_init()
+        (scalars_in, vectors_in), (scalars_out, vectors_out) = self.inputs, self.outputs
+        self.perceptron = Perceptron(
+            wh=self.param("wh", initializer, (vectors_in, self.hidden)),
+            ws=self.param("ws", initializer, (scalars_in + self.hidden, scalars_out)),
+            bs=self.param("bs", zeros, (scalars_out,)),
+            wv=self.param("wv", initializer, (self.hidden, vectors_out)),
+            wg=self.param("wg", initializer, (scalars_out, vectors_out)),
+            bg=self.param("bg", zeros, (vectors_out,)),
+            dtype=self.dtype,
+            activate=self.activate,
+        )
+
+    def __call__(self, x: ScalarsVectors) -> ScalarsVectors:
+        """Inputs [.., S], [.., 3, V] -> outputs."""
+        return self.perceptron(x)
+
+    def of_parameters(self) -> Perceptron:
+        """The perceptron as a function of arrays alone, which JAX's transformations can be used in."""
+        return self.perceptron
 
 
 class EquivariantLayerNorm(nn.Module):
@@ -177,25 +202,31 @@ class GVPMessages(nn.Module):
         edge_sizes = (config.edge_scalar_width, config.edge_vector_width)
         inputs = tuple(2 * node + edge for node, edge in zip(node_sizes, edge_sizes, strict=True))
         sizes = [inputs, *[node_sizes] * config.message_gvps]
-        gvps = [
-            GVP(sizes[i], sizes[i + 1], config.vector_width, self.dtype, i + 1 < config.message_gvps, name=f"gvp_{i}")
+        perceptrons = [
+            GVP(
+                sizes[i], sizes[i + 1], config.vector_width, self.dtype, i + 1 < config.message_gvps, name=f"gvp_{i}"
+            ).of_parameters()
             for i in range(config.message_gvps)
         ]
-
         # The order of the concatenation is sender, edge, receiver; nodes are projected before they are gathered.
         edge_start = node_sizes
         receiver_start = (node_sizes[0] + edge_sizes[0], node_sizes[1] + edge_sizes[1])
-        sender = jax.tree.map(lambda x: gather_neighbours(x, neighbours), gvps[0].project(nodes))
-        edge = gvps[0].project(edges, edge_start)
-        receiver = jax.tree.map(lambda x: x[:, :, None], gvps[0].project(nodes, receiver_start))
-        projected = jax.tree.map(lambda *parts: sum(parts), sender, edge, receiver)  # [R, L, K, ..]
+        first, *others = perceptrons
 
-        if config.message_gvps == 1:
-            return jax.tree.map(lambda x: aggregate(x, mask), gvps[0].finish(projected))
-        messages = gvps[0].finish(projected)
-        for gvp in gvps[1:-1]:
-            messages = gvp(messages)
-        return gvps[-1].finish_mean(messages, mask)
+        def mean_message(sender: ScalarsVectors, slots: tuple[ScalarsVectors, ScalarsVectors, Array]) -> ScalarsVectors:
+            """Senders at the edges, and (edges, receivers, mask) of some slots [R, B, ..] -> [R, B, ..]."""
+            edges, receiver, mask = slots
+            receiver = jax.tree.map(lambda x: x[:, :, None], receiver)
+            projected = jax.tree.map(lambda *parts: sum(parts), sender, first.project(edges, edge_start), receiver)
+            messages = first.finish(projected)  # [R, B, K, ..]
+            if not others:
+                return jax.tree.map(lambda x: aggregate(x, mask), messages)
+            for perceptron in others[:-1]:
+                messages = perceptron(messages)
+            return others[-1].finish_mean(messages, mask)
+
+        receiver = first.project(nodes, receiver_start)
+        return reduce_neighbours(mean_message, first.project(nodes), (edges, receiver, mask), neighbours)
 
 
 class GVPLayer(nn.Module):

@@ -1,5 +1,5 @@
 """The platform that a model is traced for. The same mathematics is written another way where a platform needs it:
-attention (`attention.segment_attention`), products (`gvp.GVP`) and the gathering of neighbours (`graph`)."""
+attention (`attention.segment_attention`), products, and what is gathered and computed at edges (`graph`)."""
 
 import contextlib
 import contextvars

@@ -22,7 +22,7 @@ from bihf_jax.models.features import (
     residue_types,
     torsion_features,
 )
-from bihf_jax.models.graph import gather_neighbours
+from bihf_jax.models.graph import dense_product, reduce_neighbours
 from bihf_jax.models.relative_geometry import edge_geometry, euler_geometry
 
 Array = jax.Array
@@ -71,6 +71,17 @@ def turned(angles: Array, by: Array) -> Array:
     return jnp.stack([cosine * cosine_by - sine * sine_by, sine * cosine_by + cosine * sine_by], axis=-1)
 
 
+class Filter(nn.Module):
+    """The matrix that turns a feature of the edges into a weight for each channel of the sender."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, inputs: int) -> Array:
+        """[inputs, width]."""
+        return self.param("kernel", nn.initializers.lecun_normal(), (inputs, self.width))
+
+
 class ProNetBlock(nn.Module):
     """The interaction block, with silu for the activation a:
 
@@ -90,16 +101,24 @@ class ProNetBlock(nn.Module):
     ) -> Array:
         """Nodes [R, L, C], edges [R, L, K, ..] (zeros where masked) -> nodes [R, L, C], zeros where masked."""
 
-        def dense(name: str, use_bias: bool = True, precision: jax.lax.Precision | None = None) -> nn.Dense:
-            return nn.Dense(self.config.width, use_bias, dtype=self.dtype, precision=precision, name=name)
+        def dense(name: str, use_bias: bool = True) -> nn.Dense:
+            return nn.Dense(self.config.width, use_bias, dtype=self.dtype, name=name)
 
         nodes = Noise(self.config.feature_noise, clip=4.0, name="feature_noise")(nodes, row_id)
         sent, kept = nn.silu(dense("sent")(nodes)), nn.silu(dense("kept")(nodes))
-        sent_here = gather_neighbours(sent, neighbours)  # [R, L, K, C]
+        names = ("direction", "rotation", "position")
+        filters = [
+            Filter(self.config.width, name=f"{name}_filter")(edge.shape[-1]).astype(self.dtype)
+            for name, edge in zip(names, edges, strict=True)
+        ]
+
+        def filtered(sent_here: Array, edges: tuple[Array, ...]) -> tuple[Array, ...]:
+            """Senders [R, B, K, C], edges [R, B, K, ..] -> for each feature of the edges a sum over them [R, B, C]."""
+            weights = (dense_product(edge, kernel, _EXACT) for edge, kernel in zip(edges, filters, strict=True))
+            return tuple(jnp.sum(weight * sent_here, axis=2, dtype=jnp.float32) for weight in weights)
+
         heard = []
-        for name, edge in zip(("direction", "rotation", "position"), edges, strict=True):
-            filters = dense(f"{name}_filter", use_bias=False, precision=_EXACT)(edge)
-            total = jnp.sum(filters * sent_here, axis=2, dtype=jnp.float32)
+        for name, total in zip(names, reduce_neighbours(filtered, sent, edges, neighbours), strict=True):
             update = nn.silu(dense(f"{name}_sum")(total) + dense(f"{name}_own", use_bias=False)(sent))
             heard.append(Dropout(self.config.dropout, name=f"{name}_dropout")(update, row_id))
         hidden = jnp.concatenate(heard, axis=-1)

@@ -25,7 +25,8 @@ from bihf_jax.training.optimizer import make_optimizer
 TRACE_FOLDER = "profile"
 TABLE_FILE = "profile.md"
 _WARM_UP_STEPS = 2
-_OUTSIDE = "loss, gradient sum and optimizer"
+_OUTSIDE = "loss and gradient sum"
+_OPTIMIZER = step_lib.OPTIMIZER_SCOPE
 _UNKNOWN = "no module in the program"
 _NOT_MODULES = ("encoder", "layers", "while", "body", "cond", "closed_call", "checkpoint")
 _INSTRUCTION = re.compile(r'^\s*(?:ROOT )?%?([\w.-]+) = .*?metadata=\{[^}]*?op_name="([^"]*)"', re.MULTILINE)
@@ -163,7 +164,7 @@ def module_of(path: str) -> tuple[str, str]:
         return _UNKNOWN, ""
     wrapped = re.search(r"jvp\(([A-Z]\w*)\)+/(.*)", path)
     if wrapped is None:
-        return _OUTSIDE, ""
+        return _OPTIMIZER if f"/{_OPTIMIZER}/" in path else _OUTSIDE, ""
     direction = "backward" if "transpose(" in path or "rematted" in path else "forward"
     # A part of the path is a module ("layers_0"), its method ("plm.blocks"), or a function or loop of JAX; methods of
     # the model itself have its name.

@@ -15,6 +15,7 @@ from bihf_jax.tasks import LossSums, Task
 from bihf_jax.training import learning
 
 AXIS = "data"  # name of the pmapped device axis
+OPTIMIZER_SCOPE = "optimizer"  # what `training.profile` finds the update of the parameters by
 
 Params = Any
 
@@ -98,15 +99,16 @@ def make_train_step(
         gradient, sums = jax.grad(local_loss, has_aux=True)(params)
         gradient, sums = jax.lax.psum((gradient, sums), AXIS)
         gradient = jax.tree.map(lambda g: g / jnp.maximum(sums.weight, 1e-8), gradient)
-        updates, opt_state = optimizer.update(gradient, state.opt_state, params)
+        with jax.named_scope(OPTIMIZER_SCOPE):
+            updates, opt_state = optimizer.update(gradient, state.opt_state, params)
+            params = optax.apply_updates(params, updates)
         metrics = StepMetrics(
             loss=sums,
             gradient_norm=optax.tree.norm(gradient),
             residues=jax.lax.psum(jnp.sum(batch.sequence_mask), AXIS),
             slots=jax.lax.psum(jnp.float32(batch.tokens.size), AXIS),
         )
-        step, params = state.step + 1, learning.join(optax.apply_updates(params, updates), frozen)
-        return TrainState(step, params, opt_state), metrics
+        return TrainState(state.step + 1, learning.join(params, frozen), opt_state), metrics
 
     return train_step
 
