@@ -12,7 +12,9 @@ import argparse
 import importlib.util
 import json
 import multiprocessing
+import shutil
 import sys
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +29,8 @@ from data_prep.splits import Split
 
 REPORT_FILE = "report.json"
 CACHE_FOLDER = "cache"
+# How the folders begin in which record sets are written; also that of `tfds_builder`.
+_UNFINISHED = ".writing-"
 # Problems that are printed; the report has all.
 MAX_PRINTED = 10
 
@@ -80,7 +84,7 @@ def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def build(args: argparse.Namespace) -> dict[str, Any]:
-    """Make the record set that the parsed command line asks for; returns its report.
+    """Make the record set (a cross-validation: those) that the parsed command line asks for; returns the report.
 
     Raises:
       BuildError: nothing is left to write; the report is in `args.out` all the same.
@@ -101,19 +105,18 @@ def build(args: argparse.Namespace) -> dict[str, Any]:
         if not summaries:
             count = f"{len(source.items)} {source.nouns[1]}"
             raise BuildError(f"no record is left of {count}; reasons: {args.out / REPORT_FILE}")
-        for folder, split in _splits(args, source, summaries, given, fractions).items():
-            report["groups"] = {
-                name: {
-                    "split": split.split_of[name],
-                    "cluster": split.cluster_of.get(name),
-                    "records": len(summary.places),
-                }
-                for name, summary in summaries.items()
-            }
-            out = args.out / folder
-            out.mkdir(exist_ok=True)
-            _write_report(out, report)
-            _write_records(args, out, source, cache, summaries, split)
+        made = _splits(args, source, summaries, given, fractions)
+        _remove_leftovers(args.out)
+        # Folders of a cross-validation move to their place together, so that a killed build leaves none of them.
+        with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=args.out) as scratch:
+            for folder, split in made.items():
+                out = Path(scratch, folder) if folder else args.out
+                out.mkdir(exist_ok=True)
+                _write_report(out, report | {"groups": _groups(summaries, split)})
+                _write_records(args, out, source, cache, summaries, split)
+                print(f"written to {args.out / folder}")
+            for folder in filter(None, made):
+                Path(scratch, folder).rename(args.out / folder)
     if args.cache is None:
         cache.remove()
     return report
@@ -127,7 +130,7 @@ def _check_settings(args: argparse.Namespace) -> list[float]:
             raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be at least {least}")
     if args.structures is None and not getattr(args, "atom3d", None):
         raise ValueError("--structures is missing: the folder of structure files")
-    for taken in [args.out, *args.out.glob("fold*")]:
+    for taken in [args.out, *sorted(args.out.glob("fold*"))]:
         if (taken / METADATA_FILE).exists():
             raise FileExistsError(f"{taken} holds a record set already; remove it or choose another --out")
     if args.resplit and args.split_file:
@@ -167,9 +170,9 @@ def _splits(
         "threads": args.workers,
     }
     if given is not None:
-        return {"": _print_overlap(splits.given_split(given, chains, source=f"file {args.split_file.name}", **related))}
+        return {"": splits.given_split(given, chains, source=f"file {args.split_file.name}", **related)}
     if source.split_of is not None and not args.resplit:
-        return {"": _print_overlap(splits.given_split(source.split_of, chains, source=source.split_name, **related))}
+        return {"": splits.given_split(source.split_of, chains, source=source.split_name, **related)}
     if source.fold_of is not None and not args.resplit:
         there = sorted({source.fold_of[name] for name in summaries})
         folds = [f"fold{args.fold}"] if args.fold else there
@@ -177,7 +180,7 @@ def _splits(
         made = splits.fold_splits(
             source.fold_of, folds, chains, sizes, validation=validation, seed=args.seed, **related
         )
-        return {"" if args.fold else fold: _print_overlap(split) for fold, split in made.items()}
+        return {"" if args.fold else fold: split for fold, split in made.items()}
     if not source.relatives_matter:
         return {"": splits.split_groups(chains, sizes, fractions=fractions, seed=args.seed)}
     return {
@@ -187,20 +190,35 @@ def _splits(
     }
 
 
-def _print_overlap(split: Split) -> Split:
-    related = split.method["related_to_train"]
-    if related is None:
-        print("how many test proteins have relatives in training was not counted: that needs MMseqs2 (mmseqs2)")
-        return split
-    for name, count in related.items():
+def _print_overlap(split: Split) -> None:
+    """Say how many groups of a split that was not made here have relatives in train."""
+    if "related_to_train" not in split.method:
+        return
+    if split.method["related_to_train"] is None:
+        print("how many groups share a sequence cluster with train was not counted: so many chains need MMseqs2")
+        return
+    for name, count in split.method["related_to_train"].items():
         total = list(split.split_of.values()).count(name)
         print(f"{name}: {count} of {total} share a sequence cluster with train")
-    return split
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Reporting and writing
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Delete what a build that was killed while it wrote has left in `out`."""
+    for leftover in out.glob(f"{_UNFINISHED}*"):
+        shutil.rmtree(leftover)
+
+
+def _groups(summaries: Mapping[str, Summary], split: Split) -> dict[str, dict[str, Any]]:
+    """Group -> where it lies, for the report."""
+    return {
+        name: {"split": split.split_of[name], "cluster": split.cluster_of.get(name), "records": len(summary.places)}
+        for name, summary in summaries.items()
+    }
 
 
 def _write_report(out: Path, report: Mapping[str, Any]) -> None:
@@ -249,6 +267,7 @@ def _write_records(
     counts = tfds_builder.write_record_set(
         out, examples, metadata, args.shards, subsets=source.subsets if published else {}
     )
+    _print_overlap(split)
     for name, count in counts.items():
         records = f"{name}: {count['records']} records of {count['groups']} {source.nouns[1]}"
         phrase = f", {label_summary.summarise(source.labels, examples[name])}" if name in examples else ""
@@ -256,7 +275,6 @@ def _write_records(
     for name in splits.SPLITS:
         if name not in examples:
             print(f"{name}: no record")
-    print(f"written to {out}")
 
 
 if __name__ == "__main__":

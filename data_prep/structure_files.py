@@ -2,8 +2,12 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
+
+from bihf_jax.protein import Protein
+from data_prep.formats import pdbqt
+from data_prep.formats.text import FormatError
 
 ENDINGS = ("pdb", "ent", "cif")
 
@@ -42,6 +46,30 @@ def without_ending(file: str, endings: Sequence[str] = ENDINGS) -> str:
 
 def _pattern(endings: Sequence[str]) -> re.Pattern[str]:
     return re.compile(rf"\.({'|'.join(endings)})(\.gz)?$", re.IGNORECASE)
+
+
+def unused_files(files: Sequence[str], others: Sequence[str], used: Container[str]) -> dict[str, str]:
+    """File -> its outcome, for what `list_files` found and no item reads."""
+    outcomes = dict.fromkeys(files, "not_selected") | dict.fromkeys(others, "not_a_structure")
+    return {file: what for file, what in outcomes.items() if file not in used}
+
+
+def check_file(folder: Path, file: str, where: str) -> None:
+    """Raise FormatError, beginning with `where`, if a table names a file that is not below `folder`."""
+    if not (folder / file).is_file():
+        raise FormatError(f"{where}: {file!r} is not a file below --structures")
+
+
+def read_protein(path: Path, chains: Sequence[str] | None = None) -> Protein:
+    """The chains (author ids; all if None) of a PDB, mmCIF or PDBQT file.
+
+    Raises:
+      StructureError, FormatError: it cannot be read, or has no such chain.
+    """
+    if not _pattern(("pdbqt",)).search(path.name):
+        return Protein.from_file(path, chains=chains)
+    protein = pdbqt.read_protein(path)
+    return protein if chains is None else protein.select_chains(chains)
 
 
 class FilesByName:

@@ -14,6 +14,7 @@ in the LMDB of the raw data, ``indices/train_indices.txt`` (`read_indices`).
 
 import ast
 import dataclasses
+import functools
 import gzip
 import json
 import zlib
@@ -159,6 +160,16 @@ def _parse_json(where: str, text: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise FormatError(f"{where}: a JSON object is expected, got {type(value).__name__}")
     return value
+
+
+@functools.cache
+def shared_database(folder: Path) -> Database:
+    """The database of a folder, opened once in this process and kept open: opening it reads all ids.
+
+    Raises:
+      FormatError: as `Database`.
+    """
+    return Database(folder)
 
 
 def read_lba(folder: Path) -> Iterator[LbaEntry | Refusal]:

@@ -18,7 +18,7 @@ from data_prep.formats.residues import rows_by_number
 from data_prep.formats.text import read_csv
 from data_prep.pipeline import Outcome, Result, Source, add_record
 from data_prep.select import take_residues
-from data_prep.structure_files import list_files, without_ending
+from data_prep.structure_files import list_files, unused_files, without_ending
 
 # Name of the positive class, and the partners that make labels and get no record, by task.
 POSITIVES = {"ppbs": "interface", "bce": "epitope"}
@@ -140,8 +140,7 @@ def source(args: argparse.Namespace) -> Source:
             "unseen": list(unseen),
         },
         nouns=("partners", "complexes"),
-        other_files={file: "not_selected" for file in files if file not in used}
-        | dict.fromkeys(others, "not_a_structure"),
+        other_files=unused_files(files, others, used),
         notes={"labels_given": sum(map(len, labels.values()))} if args.labels else {},
     )
 

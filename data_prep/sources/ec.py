@@ -17,7 +17,7 @@ from bihf_jax.protein import Protein
 from data_prep.formats import deepfri, hermosilla
 from data_prep.formats.text import FormatError, read_csv
 from data_prep.pipeline import Result, Source, Subset, add_record, chain_sequences
-from data_prep.structure_files import ENDINGS, FilesByName, list_files
+from data_prep.structure_files import ENDINGS, FilesByName, check_file, list_files, read_protein, unused_files
 
 _ENDINGS = (*ENDINGS, "hdf5")
 _SPLITS = {"training": "train", "train": "train", "validation": "validation", "valid": "validation"}
@@ -74,7 +74,7 @@ def source(args: argparse.Namespace) -> Source:
     files, others = list_files(args.structures, _ENDINGS)
     names, classes_of, split_of, subsets = _lists(args)
     names, classes_of = at_level(names, classes_of, args.level)
-    places = _places_of_table(args.table, files) if args.table else _places_by_name(classes_of, files)
+    places = _places_of_table(args.table, args.structures) if args.table else _places_by_name(classes_of, files)
     items = [LabelledChain(id, *places[id], classes_of[id]) for id in split_of if id in places]
     without = [id for id in split_of if id not in places]
     if not items:
@@ -97,8 +97,7 @@ def source(args: argparse.Namespace) -> Source:
             "min_residues": args.min_residues,
         },
         nouns=("chains", "chains"),
-        other_files={file: "not_selected" for file in files if file not in used}
-        | dict.fromkeys(others, "not_a_structure"),
+        other_files=unused_files(files, others, used),
         notes={"without_structure": without},
         split_of=split_of,
         split_name=name,
@@ -149,12 +148,11 @@ def _by_number(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (10**9, part) for part in name.split(".")]
 
 
-def _places_of_table(path: Path, files: Sequence[str]) -> dict[str, tuple[str, str]]:
+def _places_of_table(path: Path, folder: Path) -> dict[str, tuple[str, str]]:
     """Chain id -> (file, chain), of a CSV."""
-    available, places = set(files), {}
+    places = {}
     for line, row in read_csv(path, TABLE_COLUMNS):
-        if row["file"] not in available:
-            raise FormatError(f"{path}, line {line}: {row['file']!r} is not a structure file below --structures")
+        check_file(folder, row["file"], f"{path}, line {line}")
         if places.setdefault(row["id"], (row["file"], row["chain"])) != (row["file"], row["chain"]):
             raise FormatError(f"{path}, line {line}: {row['id']} has another file in an earlier line")
     return places
@@ -187,7 +185,7 @@ def _read_protein(path: Path, chain: str) -> Protein:
     if path.suffix == ".hdf5":
         protein = hermosilla.read_hdf5(path)
         return protein.select_chains([chain]) if chain else protein
-    protein = Protein.from_file(path, chains=[chain] if chain else None)
+    protein = read_protein(path, [chain] if chain else None)
     if len(protein.chain_ids) > 1:
         raise FormatError(f"{path.name} is named like one chain and has {', '.join(protein.chain_ids)}; use a --table")
     return protein

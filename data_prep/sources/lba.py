@@ -22,7 +22,7 @@ from data_prep.formats.text import FormatError, read_csv
 from data_prep.pipeline import Outcome, Result, Source, add_record, chain_sequences
 from data_prep.select import take_residues
 from data_prep.sources.mqa import ATOM3D_SPLITS
-from data_prep.structure_files import ENDINGS, list_files
+from data_prep.structure_files import ENDINGS, check_file, list_files, read_protein, unused_files
 
 TABLE_COLUMNS = ("id", "protein", "ligand", "pk")
 SPLITS = ("train", "validation", "test")
@@ -115,8 +115,7 @@ def source(args: argparse.Namespace) -> Source:
         labels=_LABELS,
         about=_about(args, args.structures, how),
         nouns=("complexes", "complexes"),
-        other_files={file: "not_selected" for file in files if file not in used}
-        | {file: "not_a_structure" for file in others if file not in used},
+        other_files=unused_files(files, others, used),
         notes=notes,
         split_of=split_of,
         split_name=how if split_of else "",
@@ -139,16 +138,16 @@ def _about(args: argparse.Namespace, folder: Path, labels: str) -> dict[str, obj
 def _check_readers(endings: set[str]) -> None:
     """Raise ValueError where RDKit is needed and not installed: before hours of reading, not for each file."""
     if endings & {".sdf", ".mol2"} and not importlib.util.find_spec("rdkit"):
-        raise ValueError("--pocket reads ligands from sdf and mol2 with RDKit: pip install 'bihf_jax[ligands]'")
+        raise ValueError("the ligands are read with RDKit, which is not installed: pip install 'bihf_jax[ligands]'")
 
 
 def _lmdb_source(args: argparse.Namespace) -> Source:
+    _check_readers({".sdf"})  # ligands of ATOM3D need RDKit as those of sdf do
     items, split_of = [], {}
     for split, folder in atom3d.split_folders(args.atom3d).items():
-        with atom3d.Database(folder) as database:
-            relative = folder.relative_to(args.atom3d).as_posix()
-            items += [LmdbEntry(id, relative, position) for position, id in enumerate(database.id_of)]
-            split_of |= dict.fromkeys(database.id_of, ATOM3D_SPLITS[split])
+        ids, relative = atom3d.shared_database(folder).id_of, folder.relative_to(args.atom3d).as_posix()
+        items += [LmdbEntry(id, relative, position) for position, id in enumerate(ids)]
+        split_of |= dict.fromkeys(ids, ATOM3D_SPLITS[split])
     return Source(
         task="lba",
         root=args.atom3d,
@@ -203,8 +202,7 @@ def complexes_of_table(path: Path, folder: Path) -> tuple[list[BoundProtein], di
     for line, row in read_csv(path, TABLE_COLUMNS, optional=("split",)):
         where = f"{path}, line {line}"
         for column in ("protein", "ligand"):
-            if not (folder / row[column]).is_file():
-                raise FormatError(f"{where}: {column} {row[column]!r} is not a file below --structures")
+            check_file(folder, row[column], where)
         try:
             pk = float(row["pk"])
         except ValueError:
@@ -235,8 +233,8 @@ def read_complex(item: BoundProtein, options: Options) -> Result:
 
 def read_lmdb_entry(item: LmdbEntry, options: Options) -> Result:
     """The record of an entry of ATOM3D's LBA."""
-    with atom3d.Database(options.root / item.database) as database:
-        entry = atom3d.lba_entry(database.item(item.position), database.id_of[item.position])
+    database = atom3d.shared_database(options.root / item.database)
+    entry = atom3d.lba_entry(database.item(item.position), database.id_of[item.position])
     return _result(item, entry.protein, entry.ligand.atom_positions, entry.pk, options)
 
 
@@ -262,13 +260,6 @@ def pocket_rows(protein: Protein, near: np.ndarray, cutoff: float) -> np.ndarray
     rows = np.zeros(protein.num_residues, dtype=bool)
     rows[residue[np.isfinite(distance)]] = True
     return rows
-
-
-def read_protein(path: Path) -> Protein:
-    """The protein of a PDB, mmCIF or PDBQT file."""
-    if path.name.lower().removesuffix(".gz").endswith(".pdbqt"):
-        return pdbqt.read_protein(path)
-    return Protein.from_file(path)
 
 
 def _positions(paths: Sequence[Path]) -> np.ndarray:

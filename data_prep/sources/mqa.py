@@ -17,7 +17,7 @@ from data_prep import decoys
 from data_prep.formats import atom3d, casp
 from data_prep.formats.text import FormatError, read_csv, read_text
 from data_prep.pipeline import Outcome, Result, Source, add_record, chain_sequences
-from data_prep.structure_files import FilesByName, list_files, without_ending
+from data_prep.structure_files import FilesByName, check_file, list_files, unused_files, without_ending
 
 NATIVE = "native"
 TABLE_COLUMNS = ("target", "model", "native")
@@ -89,7 +89,7 @@ class PsrModel:
 
     @property
     def files(self) -> tuple[str, ...]:
-        return (f"{self.database}/data.mdb".removeprefix("./"),)
+        return (f"{self.database}/data.mdb",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +125,7 @@ def source(args: argparse.Namespace) -> Source:
     files, others = list_files(args.structures, also=casp.FILE_NAME if args.casp else None)
     notes = {}
     if args.table:
-        items, how = models_of_table(args.table, files), f"table {args.table.name}"
+        items, how = models_of_table(args.table, args.structures), f"table {args.table.name}"
     elif args.casp:
         items, notes = models_of_casp(args.casp, files)
         how = "official CASP13 scores"
@@ -151,8 +151,7 @@ def source(args: argparse.Namespace) -> Source:
             "min_residues": args.min_residues,
         },
         nouns=("models", "targets"),
-        other_files={file: "not_selected" for file in files if file not in used}
-        | dict.fromkeys(others, "not_a_structure"),
+        other_files=unused_files(files, others, used),
         notes=notes,
     )
 
@@ -160,17 +159,18 @@ def source(args: argparse.Namespace) -> Source:
 def _psr_source(args: argparse.Namespace) -> Source:
     if args.synthetic:
         raise ValueError("--synthetic needs natives, which PSR does not have; leave one of the two out")
-    items, split_of = [], {}
+    items, split_of, refused = [], {}, []
     for split, folder in atom3d.split_folders(args.atom3d).items():
-        with atom3d.Database(folder) as database:
-            for position, id in enumerate(database.id_of):
+        relative = folder.relative_to(args.atom3d).as_posix()
+        for position, id in enumerate(atom3d.shared_database(folder).id_of):
+            try:
                 target, name = atom3d.target_and_model(id)
-                relative = folder.relative_to(args.atom3d).as_posix()
-                items.append(PsrModel(target, relative, position, name))
-                if split_of.setdefault(target, ATOM3D_SPLITS[split]) != ATOM3D_SPLITS[split]:
-                    raise FormatError(
-                        f"target {target} is in {split_of[target]} and in {ATOM3D_SPLITS[split]} of {args.atom3d}"
-                    )
+            except FormatError as error:
+                refused.append(f"{relative}, entry {position}: {error}")
+                continue
+            items.append(PsrModel(target, relative, position, name))
+            if split_of.setdefault(target, ATOM3D_SPLITS[split]) != ATOM3D_SPLITS[split]:
+                raise FormatError(f"{folder}: target {target} is in {split_of[target]}, too")
     return Source(
         task="mqa",
         root=args.atom3d,
@@ -180,6 +180,7 @@ def _psr_source(args: argparse.Namespace) -> Source:
         labels=Labels("protein", "regression", ("gdt_ts",)),
         about={"structures": args.atom3d.resolve().name, "labels": "ATOM3D PSR", "min_residues": args.min_residues},
         nouns=("models", "targets"),
+        notes={"ids_refused": refused},
         split_of=split_of,
         split_name="ATOM3D PSR",
     )
@@ -212,18 +213,18 @@ def models_of_folders(files: Sequence[str], natives_alone: bool) -> list[Model]:
     return models
 
 
-def models_of_table(path: Path, files: Sequence[str]) -> list[Model]:
+def models_of_table(path: Path, folder: Path) -> list[Model]:
     """Models of a CSV target,model,native, perhaps with gdt_ts.
 
     Raises:
       FormatError: a missing column, a file that is not there, a score outside [0, 1], or neither native nor score.
     """
-    available, models = set(files), []
+    models = []
     for line, row in read_csv(path, TABLE_COLUMNS, optional=("gdt_ts",)):
         where = f"{path}, line {line}"
         for column in ("model", "native"):
-            if row[column] and row[column] not in available:
-                raise FormatError(f"{where}: {column} {row[column]!r} is not a structure file below --structures")
+            if row[column]:
+                check_file(folder, row[column], where)
         score = _score(where, row["gdt_ts"]) if row["gdt_ts"] else None
         if not row["target"] or not row["model"] or (score is None and not row["native"]):
             raise FormatError(f"{where}: target, model, and native or gdt_ts must not be empty")
@@ -317,8 +318,8 @@ def _spoil(item: Native, options: Options) -> Result:
 
 def read_psr_model(item: PsrModel, options: Options) -> Result:
     """The record of an entry of PSR."""
-    with atom3d.Database(options.root / item.database) as database:
-        entry = atom3d.psr_entry(database.item(item.position), database.id_of[item.position])
+    database = atom3d.shared_database(options.root / item.database)
+    entry = atom3d.psr_entry(database.item(item.position), database.id_of[item.position])
     result = Result(item.id, chains=chain_sequences(entry.protein))
     label = [entry.scores["gdt_ts"]]
     add_record(result, item, entry.protein, min_residues=options.min_residues, protein_label=label)

@@ -24,7 +24,7 @@ from data_prep.formats.residues import (
 from data_prep.formats.text import FormatError, read_csv
 from data_prep.pipeline import Result, Source, Subset, add_record, chain_sequences
 from data_prep.sources.complexes import POSITIVES
-from data_prep.structure_files import FilesByName, list_files
+from data_prep.structure_files import FilesByName, check_file, list_files, read_protein, unused_files
 
 MATCHES = ("number", "alignment", "either")
 TABLE_COLUMNS = ("entry", "label_chain", "file", "chain")
@@ -90,7 +90,7 @@ def source(args: argparse.Namespace) -> Source:
     data = scannet.read_data_set(args.scannet)
     if data.task != args.task:
         raise ValueError(f"{args.scannet} holds labels of {data.task}, not of {args.task}")
-    places_of = _places_of_table(args.table, files) if args.table else _places_by_name(data.entries, files)
+    places_of = _places_of_table(args.table, args.structures) if args.table else _places_by_name(data.entries, files)
     items, without = [], []
     for entry in data.entries:
         if places := places_of.get(entry.id):
@@ -121,8 +121,7 @@ def source(args: argparse.Namespace) -> Source:
             "min_residues": args.min_residues,
         },
         nouns=("entries", "entries"),
-        other_files={file: "not_selected" for file in files if file not in used}
-        | dict.fromkeys(others, "not_a_structure"),
+        other_files=unused_files(files, others, used),
         notes={"without_structure": without},
         split_of=official,
         split_name=f"ScanNet ppbs, train: {args.train}" if official else "",
@@ -131,13 +130,11 @@ def source(args: argparse.Namespace) -> Source:
     )
 
 
-def _places_of_table(path: Path, files: Sequence[str]) -> dict[str, tuple[tuple[str, str, str], ...]]:
+def _places_of_table(path: Path, folder: Path) -> dict[str, tuple[tuple[str, str, str], ...]]:
     """Entry id -> its places, of a CSV."""
-    available = set(files)
     places = defaultdict(list)
     for line, row in read_csv(path, TABLE_COLUMNS):
-        if row["file"] not in available:
-            raise FormatError(f"{path}, line {line}: {row['file']!r} is not a structure file below --structures")
+        check_file(folder, row["file"], f"{path}, line {line}")
         places[row["entry"]].append((row["label_chain"], row["file"], row["chain"]))
     return {entry: tuple(of_entry) for entry, of_entry in places.items()}
 
@@ -196,8 +193,9 @@ def read_entry(entry: SiteEntry, options: Options) -> Result:
         raise MatchError(f"its chains lie in {' and '.join(entry.files)}, which have no common frame")
     if len(chains) < len(entry.places):
         raise MatchError("it has copies of one chain, which the file of the asymmetric unit does not hold")
-    seen = list(dict.fromkeys(chains.values()))
-    protein = Protein.from_file(options.structures / entry.files[0], chains=seen)
+    if len(set(chains.values())) < len(chains):
+        raise MatchError(f"its chains {', '.join(chains)} are one chain of {entry.files[0]}, whose contacts they lack")
+    protein = read_protein(options.structures / entry.files[0], list(chains.values()))
     match = _match(entry.labels, protein, chains, options)
     result = Result(entry.id, chains=chain_sequences(protein))
     example = add_record(
