@@ -151,6 +151,7 @@ def test_metadata_counts_what_is_there(written):
         "groups": len(examples),
         "chains": sum(len(example.chain_ids) for example in examples),
         "residues": sum(int((example.residue_number > 0).sum()) for example in examples),
+        "ligand_atoms": 0,
         "slots": sum(example.num_slots for example in examples),
         "labelled": sum(int(example.label_mask.sum()) for example in examples),
         "positives": sum(int(example.label.sum()) for example in examples),
