@@ -164,6 +164,10 @@ def noise_where_masked(batch: ProteinBatch, seed: int, invalid: bool = False) ->
         neighbours=jnp.where(
             batch.neighbour_mask, batch.neighbours, rng.integers(-5000, 5000, batch.neighbours.shape, np.int32)
         ),
+        edge_type=jnp.where(batch.neighbour_mask, batch.edge_type, rng.integers(0, 9, batch.edge_type.shape, np.int8)),
+        ligand_atom=jnp.where(
+            batch.structure_mask[..., None], batch.ligand_atom, rng.integers(0, 5, batch.ligand_atom.shape, np.int8)
+        ),
         label=noisy(batch.label, batch.label_mask),
     )
 
