@@ -20,8 +20,8 @@ def made_protein(seed: int = 0, lengths: tuple[int, int] = (14, 10)) -> Protein:
     return Protein.from_text("\n".join([*strands[0], *strands[1], "END", ""]), name=f"made{seed}")
 
 
-def made_ligand(seed: int = 0, place: tuple[float, float, float] = (12.0, 2.5, 4.0)) -> Ligand:
-    """A phenyl ring 4 Å above the first strand with a tail of C, N+ and O-, slightly bent: nine atoms and bonds."""
+def made_ligand(seed: int = 0, place: tuple[float, float, float] = (12.0, 2.5, 3.5)) -> Ligand:
+    """A phenyl ring 3.5 Å above the first strand with a tail of C, N+ and O-, slightly bent: nine atoms and bonds."""
     rng = np.random.default_rng(seed)
     turn = np.arange(6) * np.pi / 3
     ring = np.stack([1.4 * np.cos(turn), 1.4 * np.sin(turn), 0.3 * np.cos(2 * turn)], axis=1)

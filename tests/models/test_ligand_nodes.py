@@ -11,8 +11,8 @@ import pytest
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.data.grid import make_grid
 from bihf_jax.data.ligand import CONTACT, EDGE_TYPES, FIRST_BOND
-from bihf_jax.models import EncoderConfig, FusedEncoder, FusionConfig, HeadConfig, PLMConfig, TaskModel
-from bihf_jax.models.features import geometric_features, num_edge_types, num_node_types
+from bihf_jax.models import EncoderConfig, FusionConfig, HeadConfig, PLMConfig, TaskModel
+from bihf_jax.models.features import geometric_features
 from bihf_jax.models.structure import structure_encoder
 from tests.data.complexes import made_complex, made_ligand, permuted
 from tests.models.batches import noise_where_masked, quick_jit, random_rotation, random_variables, transform
@@ -20,6 +20,8 @@ from tests.models.test_structure import CONFIGS, STAGES, all_stages
 
 LENGTH, FIRST_ATOM, SLOTS = 88, 28, 37
 WITH_LIGANDS = {form: dataclasses.replace(config, ligands=True) for form, config in CONFIGS.items()}
+# Compiling takes longer than running: what both levels of ProNet share is tested with one of them.
+FORMS = ("gvp", "mpnn", "pronet allatom")
 SMALL = {"plm": PLMConfig(layers=2, width=16, heads=2), "stages": 2, "representation_width": 12}
 
 
@@ -47,10 +49,11 @@ def compiled(form, dtype="float32"):
 
 
 @functools.cache
-def compiled_model(kind, pooling="mean"):
-    """A small model of proteins: (logits, encoder output) of a batch."""
-    config = EncoderConfig(**SMALL, structure=WITH_LIGANDS["gvp"], fusion=FusionConfig.named(kind, width=16, heads=2))
-    model = TaskModel(config, HeadConfig(hidden_width=8, unit="protein", pooling=pooling))
+def compiled_model(kind):
+    """A small model of proteins: batch -> (logits, encoder output). Residues and atoms have learned weights."""
+    fusion = FusionConfig.named(kind, width=16, heads=2)
+    config = EncoderConfig(**SMALL, structure=WITH_LIGANDS["gvp"], fusion=fusion)
+    model = TaskModel(config, HeadConfig(hidden_width=8, unit="protein", pooling="attention"))
     variables = random_variables(model, packed())
     return quick_jit(functools.partial(model.apply, variables, method=model.logits_and_features))
 
@@ -59,8 +62,10 @@ def scalars(form, batch, dtype="float32"):
     return np.asarray(compiled(form, dtype)[1](batch), np.float32)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.15)])
-@pytest.mark.parametrize("form", CONFIGS)
+@pytest.mark.parametrize(
+    ("form", "dtype", "tolerance"),
+    [*((form, "float32", 1e-4) for form in CONFIGS), ("gvp", "bfloat16", 0.15), ("pronet allatom", "bfloat16", 0.15)],
+)
 def test_motions_of_the_complex_change_nothing_and_a_mirror_image_does(form, dtype, tolerance):
     """Atoms and residues keep their scalars; the mirror image is told, at the atoms too, unless the encoder is E(3)."""
     plain = scalars(form, packed(), dtype)
@@ -71,11 +76,14 @@ def test_motions_of_the_complex_change_nothing_and_a_mirror_image_does(form, dty
     if structure_encoder(WITH_LIGANDS[form].name).symmetry == "E(3)":
         np.testing.assert_allclose(mirrored, plain, atol=tolerance, rtol=tolerance)
     elif dtype == "float32":
-        assert np.abs(mirrored - plain)[0, :FIRST_ATOM].max() > 1e-2
-        assert np.abs(mirrored - plain)[0, FIRST_ATOM:SLOTS].max() > 1e-3
+        atoms = np.asarray(packed().ligand_atom[..., 0] > 0)
+        for where in (atoms, ~atoms):
+            change, rounding = (np.square(other - plain)[where].mean() for other in (mirrored, moved))
+            assert change > 100 * rounding
+            assert np.abs(mirrored - plain)[where].max() > 3e-4
 
 
-@pytest.mark.parametrize("form", CONFIGS)
+@pytest.mark.parametrize("form", FORMS)
 def test_atoms_in_another_order_are_the_same_atoms(form):
     """Permuting the atoms permutes their scalars and leaves those of the residues."""
     order = np.random.default_rng(2).permutation(9)
@@ -83,10 +91,10 @@ def test_atoms_in_another_order_are_the_same_atoms(form):
     before, after = (scalars(form, grid_of([example], []))[0] for example in (made_complex(0), second))
     np.testing.assert_allclose(after[:FIRST_ATOM], before[:FIRST_ATOM], atol=1e-5)
     np.testing.assert_allclose(after[FIRST_ATOM:SLOTS], before[FIRST_ATOM:SLOTS][order], atol=1e-5)
-    assert np.abs(before[FIRST_ATOM:SLOTS][order] - before[FIRST_ATOM:SLOTS]).max() > 1e-2
+    assert np.abs(before[FIRST_ATOM:SLOTS][order] - before[FIRST_ATOM:SLOTS]).max() > 1e-3
 
 
-@pytest.mark.parametrize("form", CONFIGS)
+@pytest.mark.parametrize("form", FORMS)
 def test_company_and_masked_values_do_not_matter(form):
     """A complex alone has the scalars that it has behind another one; noise and NaN where masked change no bit."""
     there = scalars(form, packed())[0, SLOTS : 2 * SLOTS]
@@ -96,7 +104,7 @@ def test_company_and_masked_values_do_not_matter(form):
         np.testing.assert_array_equal(scalars(form, noise_where_masked(packed(), 3, invalid)), scalars(form, packed()))
 
 
-@pytest.mark.parametrize("form", CONFIGS)
+@pytest.mark.parametrize("form", FORMS)
 def test_elements_bonds_and_places_are_seen(form):
     """Another element, another bond, another kind of edge or another place of an atom changes its scalars and those of
     the residues that it touches."""
@@ -122,10 +130,29 @@ def test_elements_bonds_and_places_are_seen(form):
 
 
 @pytest.mark.parametrize("form", CONFIGS)
-def test_without_the_setting_there_is_no_ligand(form):
-    """An encoder without `ligands` has the parameters of before, and no value of an atom reaches its model."""
-    config = EncoderConfig(**SMALL, structure=CONFIGS[form], fusion=FusionConfig.named("global", width=16, heads=2))
-    model = TaskModel(config, HeadConfig(unit="protein"))
+def test_the_setting_widens_what_reads_nodes_and_edges(form):
+    """Parameters have the names that they have without ligands, and more rows for the new inputs alone."""
+    before, after = (
+        jax.eval_shape(
+            functools.partial(structure_encoder(config.name)(config, STAGES).init, method=all_stages),
+            jax.random.key(0),
+            packed(),
+        )
+        for config in (CONFIGS[form], WITH_LIGANDS[form])
+    )
+    wider = {}
+    for (path, old), (same, new) in zip(*map(jax.tree_util.tree_leaves_with_path, (before, after)), strict=True):
+        assert path == same
+        if old.shape != new.shape:
+            assert old.shape[1:] == new.shape[1:]
+            wider[path] = new.shape[0] - old.shape[0]
+    assert set(wider.values()) == {31, len(EDGE_TYPES) - 1}
+
+
+def test_without_the_setting_there_is_no_ligand():
+    """A model without `ligands` is not told anything of an atom, and pools none."""
+    fusion = FusionConfig.named("global", width=16, heads=2)
+    model = TaskModel(EncoderConfig(**SMALL, structure=CONFIGS["gvp"], fusion=fusion), HeadConfig(unit="protein"))
     batch = grid_of([made_complex(0)], [])
     variables = random_variables(model, batch)
     atoms = batch.ligand_atom[..., :1] > 0
@@ -135,20 +162,9 @@ def test_without_the_setting_there_is_no_ligand(form):
     )
     apply = quick_jit(functools.partial(model.apply, variables, method=model.logits_and_features))
     before, after = apply(batch), apply(other)
-    jax.tree.map(np.testing.assert_array_equal, before[0], after[0])
+    np.testing.assert_array_equal(before[0], after[0])
     assert not np.any(np.asarray(before[1].representation)[0, FIRST_ATOM:])
     assert not np.any(np.asarray(before[1].intermediates["pooling_weight"])[0, FIRST_ATOM:])
-    wider = jax.eval_shape(
-        TaskModel(dataclasses.replace(config, structure=WITH_LIGANDS[form]), HeadConfig(unit="protein")).init,
-        jax.random.key(0),
-        batch,
-    )
-    sizes = [jax.tree_util.tree_map(jnp.shape, tree) for tree in (variables, wider)]
-    assert jax.tree.structure(variables) == jax.tree.structure(wider)
-    added = sum(a != b for a, b in zip(*map(jax.tree.leaves, sizes), strict=True))
-    assert added > 0
-    assert num_node_types(CONFIGS[form]) + 31 == num_node_types(WITH_LIGANDS[form])
-    assert (num_edge_types(CONFIGS[form]), num_edge_types(WITH_LIGANDS[form])) == (0, len(EDGE_TYPES) - 1)
 
 
 @pytest.mark.parametrize("kind", ["local", "global"])
@@ -163,7 +179,7 @@ def test_fusion_leaves_the_side_that_an_atom_does_not_have(kind):
     assert np.all(np.any(np.asarray(output.representation)[0, atoms] != 0, axis=-1))
     assert np.all(np.asarray(output.intermediates["stage1/sequence_change"])[0, atoms] == 0)
     assert np.all(np.asarray(output.intermediates["stage1/structure_change"])[0, atoms] > 0)
-    np.testing.assert_allclose(output.intermediates["pooling_weight"][0, atoms], 1 / 33, rtol=1e-5)
+    assert np.all(np.asarray(output.intermediates["pooling_weight"])[0, atoms] > 0)
     if kind == "local":
         gate = np.asarray(output.intermediates["stage1/gate"])[0, atoms]
         np.testing.assert_array_equal(gate, np.broadcast_to([0.0, 1.0], gate.shape))
@@ -176,10 +192,10 @@ def test_fusion_leaves_the_side_that_an_atom_does_not_have(kind):
     assert np.abs(model(changed)[0] - logits)[0, 0].max() > 1e-6
 
 
-@pytest.mark.parametrize("pooling", ["mean", "attention"])
-def test_the_value_of_a_complex_is_one_of_the_pair(pooling):
+@pytest.mark.parametrize("kind", ["local", "global"])
+def test_the_value_of_a_complex_is_one_of_the_pair(kind):
     """The value does not change with the order of the atoms, company or masked values; it does with the ligand."""
-    model = compiled_model("global", pooling)
+    model = compiled_model(kind)
 
     def value(batch, graph=0):
         return float(model(batch)[0][0, graph, 0])
@@ -194,7 +210,7 @@ def test_the_value_of_a_complex_is_one_of_the_pair(pooling):
     )
 
 
-@pytest.mark.parametrize("form", CONFIGS)
+@pytest.mark.parametrize("form", FORMS)
 def test_gradients_are_finite_and_reach_the_ligand(form):
     """Atoms at one place and in a line give no NaN; every atom and every parameter of the ligand's fields learns."""
     config = WITH_LIGANDS[form]
@@ -226,7 +242,8 @@ def test_gradients_are_finite_and_reach_the_ligand(form):
 def test_atoms_have_no_direction_of_a_chain():
     """In the features of `gvp` an atom has no vectors of its own, no torsions and no place in a sequence."""
     batch = packed()
-    features = jax.tree.map(np.asarray, geometric_features(batch, WITH_LIGANDS["gvp"]))
+    features = quick_jit(lambda batch: geometric_features(batch, WITH_LIGANDS["gvp"]))(batch)
+    features = jax.tree.map(np.asarray, features)
     atoms = np.asarray(batch.ligand_atom[..., 0] > 0)
     assert not features.node_vectors[atoms].any()
     assert not features.node_scalars[atoms].any()
