@@ -2,8 +2,7 @@
 
 Data: the five folds of ScanNet's BCE set, one as test, one as validation; or contacts in your own complexes.
 Metrics: AUC-PR, ROC-AUC and MCC over residues, intervals over complexes; the mean of the folds is yours to take.
-Cost: as configs/ppbs.py, whose model this is. Epitopes are rare: a rate of 0.1 is usual, and so is an AUC-PR of 0.15 to
-0.2 with published methods that know no other antigen of the family.
+Cost: about that of configs/ppbs.py for as many residues.
 
     python -m data_prep.build bce ... --out RECORDS
     python -m experiments.train --config=configs/bce.py:fusion=local,records=RECORDS --workdir=WORKDIR

@@ -7,7 +7,7 @@ no host waits for another in here.
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +45,19 @@ class Progress:
 class Checkpoints:
     """`WORKDIR/checkpoints/last` (whole state) and `.../best` (parameters of the best validation)."""
 
-    def __init__(self, workdir: str | Path, config: Mapping[str, Any] | None = None):
+    def __init__(
+        self,
+        workdir: str | Path,
+        config: Mapping[str, Any] | None = None,
+        best_params: Callable[[TrainState], Any] = lambda state: state.params,
+    ):
         """Opens the two managers.
 
         Args:
           workdir: of the run.
           config: the run's config, written into each checkpoint; None to read only. Hosts other than the first only
             read in any case, and `save` does nothing there.
+          best_params: what of a state is kept as the best.
 
         Raises:
           CheckpointError: to read only, and the run has saved nothing yet.
@@ -60,7 +66,7 @@ class Checkpoints:
         self._writes = config is not None and jax.process_index() == 0
         if not self._writes and not self.directory.is_dir():
             raise CheckpointError(f"{self.directory} is missing: the run has saved no checkpoint yet; train first")
-        self._config = config
+        self._config, self._best_params = config, best_params
         self._last = self._manager("last", max_to_keep=2)
         self._best = self._manager("best", max_to_keep=1)
 
@@ -113,7 +119,7 @@ class Checkpoints:
             items = {"state": ocp.args.PyTreeSave(state), "progress": ocp.args.JsonSave(dataclasses.asdict(progress))}
             self._last.save(step, args=ocp.args.Composite(**items, about=ocp.args.JsonSave(self._about(progress))))
         if progress.best_step == step and self.best_step != step:
-            self._save_best(step, state.params, progress)
+            self._save_best(step, self._best_params(state), progress)
 
     def _save_best(self, step: int, params: Any, progress: Progress) -> None:
         # After a resume from before it, the same best can be reached a second time; earlier ones make room for it.
@@ -144,7 +150,7 @@ class Checkpoints:
         restored = self._last.restore(step, args=items)
         state, progress = restored["state"], Progress(**restored["progress"])
         if self._writes and progress.best_step == step and self.best_step != step:
-            self._save_best(step, state.params, progress)
+            self._save_best(step, self._best_params(state), progress)
         return state, progress
 
     def restore_params(self, template: Any, *, which: str = "best") -> tuple[int, Any]:

@@ -68,6 +68,7 @@ class TrainingConfig:
       log_every: a line in `metrics.jsonl`: the mean over the steps since the line before.
       evaluate_every: score the validation split, and keep the best checkpoint by it; also done at the last step.
       checkpoint_every: save to resume from; also done at each validation and at the last step.
+      patience: validations in a row without a better score after which the run ends; 0: it takes all its steps.
       optimizer: AdamW and its schedule.
     """
 
@@ -75,12 +76,15 @@ class TrainingConfig:
     log_every: int = 20
     evaluate_every: int = 200
     checkpoint_every: int = 100
+    patience: int = 0
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
         for name in ("steps", "log_every", "evaluate_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        if self.patience < 0:
+            raise ValueError(f"patience must be >= 0 validations, got {self.patience}")
         learning_rate_schedule(self.optimizer, self.steps)  # its own checks
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import math
 import signal
@@ -152,7 +153,8 @@ def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
     _log_start(config, host, shape, train_records, len(validation_records), state.params)
 
     # ---- restore ----------------------------------------------------------------------------------------------------
-    checkpoints = hosts.first_then_others(lambda: Checkpoints(workdir, config_dict))
+    scored_params = functools.partial(step_lib.scored_params, plm=plm)
+    checkpoints = hosts.first_then_others(lambda: Checkpoints(workdir, config_dict, scored_params))
     progress = Progress()
     restored = checkpoints.restore(jax.tree.map(np.asarray, state))
     if restored is not None:
@@ -173,6 +175,7 @@ def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
         train_step=step_lib.pmap_train_step(model, task, optimizer, plm, config.seed),
         scorer=Scorer(model, task, shape, host),
         validation_records=validation_records,
+        scored_params=scored_params,
         checkpoints=checkpoints,
         run_log=run_log,
     )
@@ -192,6 +195,7 @@ class _Loop:
     train_step: step_lib.CompiledStep
     scorer: Scorer
     validation_records: RecordSet
+    scored_params: Callable[[step_lib.TrainState], Any]
     checkpoints: Checkpoints
     run_log: RunLog | NoLog
 
@@ -202,8 +206,10 @@ class _Loop:
         batches: Iterable[ProteinBatch],
         stop_requested: Callable[[], bool],
     ) -> None:
-        """Takes the steps after `state.step`, one batch each, to the last one of the settings."""
+        """Takes the steps after `state.step`, one batch each, to the last one of the settings or of its patience."""
         settings = self.settings
+        if self._has_ended(int(state.step), progress):
+            return
         interval = _Interval(progress.pending)
         first_step = int(state.step)
         state = step_lib.replicate(state)
@@ -220,17 +226,30 @@ class _Loop:
             if logging_now:
                 self._log(step, interval)
             if validating:
-                progress = self._validate(step, state.params, progress)
+                progress = self._validate(step, self.scored_params(state), progress)
                 interval.restart_clock()
             if saving:
                 supervisor.report(f"saving step {step}")
                 self.checkpoints.save(
                     step_lib.unreplicate(state), dataclasses.replace(progress, pending=interval.pending)
                 )
+            if validating and self._has_ended(step, progress):
+                break
             if stopping and not is_last:
                 raise Interrupted(step)
         best = f"best {self.task.selection_metric} {progress.best_score} at step {progress.best_step}"
-        _LOGGER.info("done: %d steps; %s", settings.steps, best)
+        _LOGGER.info("done: %d steps; %s", int(step_lib.unreplicate(state.step)), best)
+
+    def _has_ended(self, step: int, progress: Progress) -> bool:
+        """Whether the patience has run out at a validation, before the last step."""
+        settings = self.settings
+        if not settings.patience or progress.best_step is None or step >= settings.steps:
+            return False
+        waited = (step - progress.best_step) // settings.evaluate_every
+        if waited < settings.patience:
+            return False
+        _LOGGER.info("ends at step %d: no better validation in %d", step, waited)
+        return True
 
     def _log(self, step: int, interval: "_Interval") -> None:
         schedule = learning_rate_schedule(self.settings.optimizer, self.settings.steps)

@@ -13,6 +13,7 @@ from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.models.config import PLMConfig
 from bihf_jax.tasks import LossSums, Task
 from bihf_jax.training import learning
+from bihf_jax.training.optimizer import averaged
 
 AXIS = "data"  # name of the pmapped device axis
 OPTIMIZER_SCOPE = "optimizer"  # what `training.profile` finds the update of the parameters by
@@ -73,6 +74,12 @@ def init_state(
     """
     params = jax.jit(lambda key: model.init(key, batch, None)["params"])(jax.random.key(seed))
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(learning.split(params, plm)[0]))
+
+
+def scored_params(state: TrainState, plm: PLMConfig) -> Params:
+    """What is validated and kept as the best: the moving average of the weights where one is kept, else the weights."""
+    average = averaged(state.opt_state)
+    return state.params if average is None else learning.join(average, learning.split(state.params, plm)[1])
 
 
 def make_train_step(

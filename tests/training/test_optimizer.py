@@ -6,7 +6,7 @@ import optax
 import pytest
 
 from bihf_jax.models import LearningConfig, PLMConfig
-from bihf_jax.training.optimizer import OptimizerConfig, make_optimizer
+from bihf_jax.training.optimizer import OptimizerConfig, averaged, make_optimizer
 
 CONFIG = OptimizerConfig(learning_rate=1e-2, warmup_steps=0, weight_decay=0.1)
 LAYERS = 3
@@ -62,3 +62,49 @@ def test_without_rates_it_is_clipping_and_adamw():
     )
     assert jax.tree.structure(state) == jax.tree.structure(expected_state)
     jax.tree.map(np.testing.assert_array_equal, (updates, state), (expected, expected_state))
+
+
+def test_accumulated_gradients_move_the_weights_as_their_mean():
+    """Nothing moves in the first two of three steps; the third one is AdamW on the mean, at the rate of that step."""
+    config = OptimizerConfig(learning_rate=1e-2, warmup_steps=0, weight_decay=0.1, accumulate=3)
+    optimizer, params = make_optimizer(config, 9, PLMConfig()), random_tree(0)
+    state, gradients = optimizer.init(params), [random_tree(seed) for seed in range(1, 7)]
+    plain = make_optimizer(CONFIG, 9, PLMConfig())
+    plain_state, expected = plain.init(params), params
+    for step, gradient in enumerate(gradients):
+        updates, state = optimizer.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+        if step % 3 < 2:
+            assert not any(np.any(leaf) for leaf in jax.tree.leaves(updates))
+            continue
+        if step == 2:
+            mean = jax.tree.map(lambda *leaves: np.mean(leaves, axis=0), *gradients[:3])
+            expected = optax.apply_updates(expected, plain.update(mean, plain_state, expected)[0])
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), params, expected)
+
+
+def test_the_average_follows_the_weights():
+    """It is the recursion written out, and changes no update; without a decay none is kept."""
+    config = OptimizerConfig(learning_rate=1e-2, warmup_steps=0, weight_decay=0.1, average_decay=0.6)
+    optimizer, plain = make_optimizer(config, 9, PLMConfig()), make_optimizer(CONFIG, 9, PLMConfig())
+    params = other = expected = random_tree(0)
+    state, plain_state = optimizer.init(params), plain.init(params)
+    assert averaged(plain_state) is None
+    for step in range(8):
+        gradient = random_tree(step + 1)
+        updates, state = optimizer.update(gradient, state, params)
+        plain_updates, plain_state = plain.update(gradient, plain_state, other)
+        params, other = optax.apply_updates(params, updates), optax.apply_updates(other, plain_updates)
+        decay = min(0.6, (1 + step) / (10 + step))
+        expected = jax.tree.map(lambda old, new, d=decay: d * old + (1 - d) * new, expected, params)
+    jax.tree.map(np.testing.assert_array_equal, params, other)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), averaged(state), expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"accumulate": 0}, "accumulate must be >= 1"), ({"average_decay": 1.0}, "average_decay must be 0 to below 1")],
+)
+def test_settings_that_cannot_be(settings, message):
+    with pytest.raises(ValueError, match=message):
+        OptimizerConfig(**settings)
