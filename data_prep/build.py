@@ -133,8 +133,9 @@ def _check_settings(args: argparse.Namespace) -> list[float]:
     for taken in [args.out, *sorted(args.out.glob("fold*"))]:
         if (taken / METADATA_FILE).exists():
             raise FileExistsError(f"{taken} holds a record set already; remove it or choose another --out")
-    if args.resplit and args.split_file:
-        raise ValueError("--resplit and --split-file are two answers to one question; give one of them")
+    ways = ["--resplit", "--split-file", "--fold"]
+    if len(given := [way for way in ways if getattr(args, way[2:].replace("-", "_"), None)]) > 1:
+        raise ValueError(f"{' and '.join(given)} are several answers to one question; give one of them")
     try:
         fractions = [float(fraction) for fraction in args.split.split(",")]
     except ValueError as error:

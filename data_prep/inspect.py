@@ -17,8 +17,11 @@ from bihf_jax.data import alphabet
 from bihf_jax.data.example import BACKBONE_ATOMS, Example, schema
 from bihf_jax.data.records import RecordSet, count_example, read_metadata
 from bihf_jax.data.tfrecord import RecordError
+from data_prep import label_summary
 
 QUANTILES = (0, 10, 50, 90, 100)
+# What `count_example` calls the number of labels, by unit.
+_LABELLED = {"residue": "labelled", "protein": "labelled_proteins"}
 _CA = BACKBONE_ATOMS.index("CA")
 
 
@@ -100,7 +103,8 @@ def table(records: dict[str, RecordSet]) -> str:
 
 
 def _column(records: RecordSet) -> dict[str, str]:
-    counts = dict.fromkeys(("chains", "residues", "ligand_atoms", "slots", "labelled", "positives", "without_ca"), 0)
+    names = ("chains", "residues", "ligand_atoms", "slots", "labelled", "labelled_proteins", "without_ca")
+    counts = dict.fromkeys(names, 0)
     for example in records:
         for name, number in (count_example(example) | {"without_ca": _residues_without_ca(example)}).items():
             if name in counts:
@@ -109,13 +113,13 @@ def _column(records: RecordSet) -> dict[str, str]:
     return {
         "shards": f"{records.metadata['splits'][records.split]['shards']:,}",
         "records": f"{len(records):,}",
-        "complexes": f"{len(set(records.groups.tolist())):,}",
+        "groups": f"{len(set(records.groups.tolist())):,}",
         "chains": f"{counts['chains']:,}",
         "residues": f"{counts['residues']:,}",
         "residues without CA": f"{counts['without_ca']:,}",
         "ligand atoms": f"{counts['ligand_atoms']:,}",
-        "residues with a label": f"{counts['labelled']:,}",
-        "positive": f"{counts['positives'] / max(counts['labelled'], 1):.1%}",
+        f"{records.labels.unit}s with a label": f"{counts[_LABELLED[records.labels.unit]]:,}",
+        "labels": label_summary.summarise(records.labels, records),
         "slots": f"{counts['slots']:,}",
         f"slots a record ({', '.join(f'{quantile} %' for quantile in QUANTILES)})": " ".join(map(str, lengths)),
     }
@@ -129,6 +133,8 @@ def describe(example: Example) -> str:
     """A page about one example: its ids, its sequences with the positive residues below, and its fields."""
     counts = count_example(example)
     lines = [f"{name}: {getattr(example, name)}" for name in ("id", "group", "source", "weight")]
+    if len(example.protein_label):
+        lines.append(f"protein_label: {example.protein_label.tolist()}")
     lines.append(", ".join(f"{value} {name}" for name, value in counts.items() if name != "records"))
     for number, chain in enumerate(example.chain_ids, start=1):
         slots = np.flatnonzero(example.chain_segment == number)[1:-1]

@@ -309,6 +309,7 @@ def test_bad_label_files_are_refused_before_reading(structures, tmp_path, conten
         (["--workers", "0"], "--workers is 0"),
         (["--min-residues", "0"], "--min-residues is 0"),
         (["--shards", "0"], "--shards is 0"),
+        (["--resplit", "--split-file", "split.csv"], "--resplit and --split-file are several answers"),
         (["--layout", "db5"], "is --layout files meant?"),
         (["--complexes", "absent.csv"], "absent.csv: no such file"),
         (["--structures", "absent"], "absent: no such directory"),
@@ -397,10 +398,10 @@ def test_inspect_shows_the_splits(built, capsys):
     assert "train: " in out
     assert "records are sound" in out
     rows = {
-        line[:20].strip(): line.split()[-3:] for line in out.splitlines() if line.startswith(("records ", "complexes "))
+        line[:20].strip(): line.split()[-3:] for line in out.splitlines() if line.startswith(("records ", "groups "))
     }
     assert sum(map(int, rows["records"])) == 16
-    assert sum(map(int, rows["complexes"])) == 9
+    assert sum(map(int, rows["groups"])) == 9
     assert '"tool": "biopython"' in out
 
 

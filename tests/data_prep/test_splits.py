@@ -233,3 +233,38 @@ def test_a_given_split_is_kept_and_its_leaks_are_counted():
     assert split.method["related_to_train"] == {"validation": 0, "test": 1}
     with pytest.raises(ValueError, match="no line for 1 of 4 complexes: d"):
         splits.given_split({"a": "train", "b": "test", "c": "test"}, chains, tool="biopython", source="file x.csv")
+
+
+def test_classes_of_validation_and_test_are_in_train():
+    """Whatever the seed, no class is tested that is not trained; a class of one cluster alone is in train."""
+    clusters = [[f"c{number}"] for number in range(30)]
+    classes_of = {f"c{number}": frozenset({number % 4, 9 if number == 17 else number % 3}) for number in range(30)}
+    sizes = dict.fromkeys(classes_of, 1)
+    for seed in range(20):
+        split_of = splits.assign_clusters(clusters, sizes, (0.6, 0.2, 0.2), seed, classes_of)
+        classes = {
+            split: frozenset().union(*(classes_of[name] for name, mine in split_of.items() if mine == split))
+            for split in splits.SPLITS
+        }
+        assert split_of["c17"] == "train"
+        assert classes["validation"] | classes["test"] <= classes["train"]
+        assert min(list(split_of.values()).count(split) for split in splits.SPLITS) >= 3
+
+
+def test_classes_of_one_cluster_each_leave_no_other_split():
+    """The message names the splits that stay empty and what can be done."""
+    clusters = [[name] for name in "abcd"]
+    classes_of = {name: frozenset({number}) for number, name in enumerate("abcd")}
+    with pytest.raises(ValueError, match=r"no cluster is left for validation, test: each of 4 has a class .*--level"):
+        splits.assign_clusters(clusters, dict.fromkeys("abcd", 1), (0.6, 0.2, 0.2), 0, classes_of)
+
+
+def test_a_published_split_too_large_for_the_fallback_is_not_compared(monkeypatch):
+    """Then the method says that it is not known, and no cluster is made up."""
+    monkeypatch.setattr(splits, "MAX_FALLBACK_CHAINS", 2)
+    chains = {name: (name * 30,) for name in "ACD"}
+    split = splits.given_split(
+        dict(zip("ACD", splits.SPLITS, strict=True)), chains, tool="biopython", source="a published list"
+    )
+    assert (split.method["related_to_train"], split.cluster_of) == (None, {})
+    assert split.split_of == dict(zip("ACD", splits.SPLITS, strict=True))
