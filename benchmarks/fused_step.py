@@ -74,6 +74,7 @@ def step_config(case: Case, plm: str, fusion: str, records: str, rows: int) -> d
             "structure": structure,
             "fusion": {"name": fusion},
         },
+        "training": {"steps": 1000},  # of the learning rate's schedule
     }
 
 

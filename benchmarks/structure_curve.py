@@ -60,11 +60,7 @@ def measure(cases: Mapping[str, Case], records: RecordSet, picture: Path, slots:
         for point in curves[name]:
             times = f"{point.forward * 1e3:,.1f} | {point.gradient * 1e3:,.1f}"
             print(f"| {name} | {point.slots:,} | {times} | {point.mebibytes:,.0f} |", flush=True)
-    print(
-        "\n| encoder: exponent of the slots | "
-        + " | ".join(label.split(",")[0] for label in QUANTITIES.values())
-        + " |"
-    )
+    print("\n| exponent of the slots | " + " | ".join(QUANTITIES.values()) + " |")
     print("|---|---:|---:|---:|")
     for name, points in curves.items():
         print(f"| {name} | " + " | ".join(f"{exponent(points, quantity):.2f}" for quantity in QUANTITIES) + " |")

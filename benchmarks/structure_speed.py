@@ -79,7 +79,7 @@ CASES: dict[str, Case] = {
     "pronet-aminoacid": _pronet("aminoacid"),
     "pronet-allatom": _pronet("allatom"),
 }
-# Not a published network: what an encoder costs that does little at each edge. Only in the curve and the fused steps.
+# Not a published network but the plain reference, one `jraph.GraphNetwork` a layer. In the curve and the fused steps.
 PLAIN = Case("mpnn", MPNNConfig(neighbours=30, dropout=0.0), layers=3)
 
 
@@ -111,10 +111,10 @@ def our_functions(
         return jax.lax.psum(jax.grad(loss)(params), "device")
 
     spread = functools.partial(jax.pmap, axis_name="device", in_axes=(None, 0))
-    forward, gradient = spread(forward), spread(gradient)
+    run_forward, run_gradient = spread(forward), spread(gradient)
     return (
-        lambda: jax.block_until_ready(forward(params, batch)),
-        lambda: jax.block_until_ready(gradient(params, batch)),
+        lambda: jax.block_until_ready(run_forward(params, batch)),
+        lambda: jax.block_until_ready(run_gradient(params, batch)),
     )
 
 

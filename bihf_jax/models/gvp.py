@@ -22,6 +22,7 @@ from bihf_jax.models.features import (
     num_node_types,
 )
 from bihf_jax.models.graph import aggregate, dense_product, reduce_neighbours
+from bihf_jax.models.platform import target_platform
 from bihf_jax.models.plm import layer_norm
 
 Array = jax.Array
@@ -43,12 +44,35 @@ class ScalarsVectors(NamedTuple):
 
 def channel_lengths(vectors: Array) -> Array:
     """Length of each vector channel: [.., 3, V] -> [.., V], differentiable at 0."""
-    return jnp.sqrt(jnp.sum(jnp.square(vectors), axis=-2) + _LENGTH_EPSILON)
+    return jnp.sqrt(_sum_xyz(jnp.square(vectors)) + _LENGTH_EPSILON)
 
 
+@jax.custom_vjp
 def scale_channels(vectors: Array, factor: Array) -> Array:
     """Vectors [.., 3, V] times one factor for each channel [.., V]."""
     return vectors * factor[..., None, :]
+
+
+# Written out for the sum over x, y, z in the gradient of the factor.
+scale_channels.defvjp(
+    lambda vectors, factor: (scale_channels(vectors, factor), (vectors, factor)),
+    lambda saved, gradient: (gradient * saved[1][..., None, :], _sum_xyz(gradient * saved[0])),
+)
+
+
+@jax.custom_vjp
+def _sum_xyz(x: Array) -> Array:
+    """[.., 3, V] -> [.., V]."""
+    if target_platform() != "cpu":
+        return jnp.sum(x, axis=-2)
+    # On CPU a reduction over three takes a multiple of the time of two sums, and cannot be merged with other work.
+    return x[..., 0, :] + x[..., 1, :] + x[..., 2, :]
+
+
+_sum_xyz.defvjp(
+    lambda x: (_sum_xyz(x), None),
+    lambda _, gradient: (jnp.broadcast_to(gradient[..., None, :], (*gradient.shape[:-1], 3, gradient.shape[-1])),),
+)
 
 
 @flax.struct.dataclass

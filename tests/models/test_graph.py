@@ -6,16 +6,18 @@ import jraph
 import numpy as np
 import pytest
 
+from bihf_jax.models import graph as graph_module
 from bihf_jax.models.graph import (
     aggregate,
     gather_neighbours,
     graph_masks,
     graph_pool,
     make_graph,
+    reduce_neighbours,
     structure_neighbours,
 )
 from bihf_jax.models.platform import compiling_for
-from tests.models.batches import noise_where_masked, pack, random_protein
+from tests.models.batches import noise_where_masked, pack, quick_jit, random_protein
 
 PROTEINS = [random_protein(1), random_protein(2, (12,)), random_protein(3, (5, 4, 3)), random_protein(4, (1,))]
 
@@ -121,6 +123,32 @@ def test_graph_pool_is_the_mean_of_each_protein(batch):
             member = np.asarray((batch.protein_segment[row] == graph + 1) & batch.structure_mask[row])
             expected = np.asarray(features)[row][member].mean(axis=0) if member.any() else np.zeros(3)
             np.testing.assert_allclose(pooled[row, graph], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("edges_of_block", [60, 64, 100])
+def test_blocks_of_slots_change_nothing(batch, edges_of_block, monkeypatch):
+    """Values and gradients of senders and slots are those of all edges at once, also where blocks do not divide L."""
+    features = {"a": slot_features(batch), "b": slot_features(batch, 2)[..., None]}
+    neighbours, mask = structure_neighbours(batch, 6)
+    edges = jnp.asarray(np.random.default_rng(1).normal(size=(*mask.shape, 3)), jnp.float32)
+
+    def reduction(senders, slots):
+        edges, mask, own = slots
+        return {
+            "mean": aggregate(jnp.tanh(senders["a"] * edges + own[:, :, None]), mask),
+            "sum": aggregate(senders["b"], mask, "sum"),
+        }
+
+    def loss(features, edges):
+        reduced = reduce_neighbours(reduction, features, (edges, mask, features["a"]), neighbours)
+        return sum(jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(reduced)), reduced
+
+    compute = jax.value_and_grad(loss, (0, 1), has_aux=True)
+    at_once = quick_jit(compute)(features, edges)
+    monkeypatch.setattr(graph_module, "EDGES_OF_BLOCK", edges_of_block)
+    in_blocks = quick_jit(lambda features, edges: compute(features, edges))(features, edges)
+    assert "scan" in str(jax.make_jaxpr(loss)(features, edges))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), in_blocks, at_once)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bool_, jnp.bfloat16])

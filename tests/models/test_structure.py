@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bihf_jax.models import graph
 from bihf_jax.models.config import GVPConfig, MPNNConfig, ProNetConfig
 from bihf_jax.models.structure import STRUCTURE_ENCODERS, structure_encoder
 from tests.models.batches import (
@@ -114,6 +115,23 @@ def test_company_row_and_position_do_not_matter(form, dtype, tolerance):
     ):
         there = np.asarray(encode(batch), np.float32)[row, place : place + slots]
         np.testing.assert_allclose(there, alone, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("form", ["gvp", "pronet allatom"])
+def test_edges_in_blocks_change_nothing(form, monkeypatch):
+    """As a CPU computes large grids, seven slots at a time: the same scalars, and the same gradient of parameters."""
+    encoder, batch = make(form), packed()
+    variables = random_variables(encoder, batch, method=all_stages)
+
+    def loss(variables):
+        scalars = encoder.apply(variables, batch, method=all_stages)
+        return jnp.sum(jnp.square(scalars)), scalars
+
+    compute = jax.grad(loss, has_aux=True)
+    at_once = quick_jit(compute)(variables)
+    monkeypatch.setattr(graph, "EDGES_OF_BLOCK", 7 * 6)
+    in_blocks = quick_jit(lambda variables: compute(variables))(variables)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), in_blocks, at_once)
 
 
 @pytest.mark.parametrize("invalid", [False, True])

@@ -23,6 +23,11 @@ from tests.training.small_run import small_config
         ),
         ("jit(f)/jvp(TaskModel)/head/logits/dot_general", ("head/logits", "forward")),
         ("jit(f)/jvp(TaskModel)/TaskModel.logits_and_features/head/hidden/add", ("head/hidden", "forward")),
+        (
+            "jit(f)/jvp(TaskModel)/TaskModel.logits_and_features/encoder/structure.stage/layers_0/messages/"
+            "while/body/closed_call/checkpoint/dot_general",
+            ("structure/messages", "forward"),
+        ),
         ("jit(f)/sqrt", ("loss and gradient sum", "")),
         ("jit(f)/optimizer/sqrt", ("optimizer", "")),
         ("", ("no module in the program", "")),
