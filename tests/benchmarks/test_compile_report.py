@@ -74,7 +74,7 @@ def test_collectives_are_counted_once_with_the_bytes_of_their_results():
 
 
 def test_roofline_without_the_seconds_that_are_subtracted():
-    """cost_analysis() says -1.9 s where two ConcatBitcast calls have no estimate, on v5p also for asynchronous calls."""
+    """cost_analysis() says -1.9 s where two ConcatBitcast calls have no estimate, on v5p also for asynchronous ones."""
     call = '  %c = f32[8] custom-call(%a), custom_call_target="{}"\n'
     text = HLO + call.format("ConcatBitcast") * 2
     assert compile_report.roofline_seconds(-1.9, text) == pytest.approx(0.1)
