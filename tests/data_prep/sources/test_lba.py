@@ -1,5 +1,7 @@
 """`data_prep.build lba`: PDBbind's folders, a table, and ATOM3D's LMDB."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 
@@ -104,7 +106,8 @@ def test_the_ligand_is_in_the_record(pdbbind, tmp_path):
 
 def test_without_its_readers_the_command_says_so_at_once(pdbbind, tmp_path, monkeypatch, capsys):
     """Where RDKit is not installed nothing is read; the message has the fix and the way without."""
-    monkeypatch.setattr("data_prep.sources.lba.importlib.util.find_spec", lambda name: None)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "rdkit" else find(name))
     folder, index = pdbbind
     assert run("lba", tmp_path / "out", "--structures", folder, "--index", index) == 1
     message = capsys.readouterr().err
