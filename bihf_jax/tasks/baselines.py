@@ -93,11 +93,6 @@ def fit_baselines(examples: Iterable[Example]) -> dict[str, Baseline]:
     return {name: baseline.fit(examples) for name, baseline in BASELINES.items()}
 
 
-def score_examples(baseline: Baseline, examples: Iterable[Example]) -> list[np.ndarray]:
-    """For each example float32 [n], as `predictions.from_examples` takes them."""
-    return [baseline.score(example) for example in examples]
-
-
 def burial_counts(example: Example) -> np.ndarray:
     """[n, 2] float64: other CA atoms within 10 Å of the CA, other CB atoms within 10 Å of the CB; NaN without the atom.
 

@@ -12,7 +12,7 @@ from tests.tasks.synthetic import make_example
 
 
 def scored(baseline, examples):
-    return predictions.from_examples(examples, baselines.score_examples(baseline, examples)).labelled()
+    return predictions.from_examples(examples, [baseline.score(example) for example in examples]).labelled()
 
 
 def test_positive_rate_counts_weighted_labels():

@@ -99,7 +99,10 @@ def test_baselines_are_those_of_scikit_learn():
     expected = ridge.predict(scaler.transform(task_baselines.protein_features(test)[None]))
     assert fitted["composition"].score(test) == pytest.approx(expected, rel=1e-5)
 
-    classes = [dataclasses.replace(e, protein_label=np.array([c], np.float32)) for e, c in zip(training, [2] * 20 + [0] * 10, strict=True)]  # fmt: skip  # noqa: E501
+    classes = [
+        dataclasses.replace(example, protein_label=np.array([2 if number < 20 else 0], np.float32))
+        for number, example in enumerate(training)
+    ]
     fitted = task_baselines.fit_baselines(task_of("multiclass"), classes)
     assert fitted["constant"].score(test).argmax() == 2
     assert fitted["composition"].score(test)[1] == 0  # a class that training lacks

@@ -15,7 +15,7 @@ from tests.training.small_run import small_config
 
 
 @pytest.mark.parametrize("arg", ["", "fusion=global", "fusion=local,steps=50"])
-@pytest.mark.parametrize("name", ["quickstart", "ppbs"])
+@pytest.mark.parametrize("name", ["quickstart", "ppbs", "bce"])
 def test_shipped_configs_build(name, arg):
     """Every config document, with its arguments, describes a model that can be made."""
     config = experiment_config(importlib.import_module(f"configs.{name}").get_config(arg))

@@ -1,6 +1,7 @@
 """Tasks of the whole protein and other labels, end to end on synthetic records: trained, scored, predicted."""
 
 import dataclasses
+import importlib
 import json
 import shutil
 
@@ -130,6 +131,21 @@ def test_settings_come_from_the_training_records(tmp_path):
     counts = np.bincount(classes, minlength=3)
     np.testing.assert_allclose(np.array(task.class_weights) * counts, counts.sum() / 3)
     assert experiment_config(task_config(records, {"name": "ec"})).make_task().class_weights == ()
+
+
+@pytest.mark.parametrize("name", ["ec", "mqa", "lba", "custom"])
+def test_shipped_configs_build(name, tmp_path):
+    """Every document of a task of proteins, with its arguments, describes a task and a model of its records."""
+    kind = {"ec": "multiclass", "mqa": "quality", "lba": "regression", "custom": "binary"}[name]
+    records = rich_records(tmp_path / "records", kind, train=6, rest=2)
+    document = importlib.import_module(f"configs.{name}")
+    for arg in ("", ",fusion=global,gnn=pronet,pooling=attention,steps=50", ",gnn=mpnn,runlocal=True"):
+        config = experiment_config(document.get_config(f"records={records}{arg}"))
+        assert config.make_task().labels == LABELS[kind]
+        assert config.make_model().head_config.unit == "protein"
+        assert config.make_model().head_config.num_outputs == len(LABELS[kind].names)
+        assert config.encoder.fusion.kind == ("global" if "global" in arg else "local")
+        assert config.head.pooling == ("attention" if "attention" in arg else "mean")
 
 
 def test_records_of_another_task_are_refused(tmp_path):
