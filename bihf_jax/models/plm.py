@@ -17,6 +17,7 @@ from bihf_jax.models.attention import segment_attention
 from bihf_jax.models.config import PLMConfig
 from bihf_jax.models.dropout import Dropout
 from bihf_jax.models.lora import SUFFIX, LowRankUpdate
+from bihf_jax.models.normalisation import LayerNorm
 
 Array = jax.Array
 Params = Mapping[str, Any]
@@ -26,9 +27,9 @@ LAYER_NORM_EPSILON = 1e-5
 TRAINED_MASK_RATIO = 0.15 * 0.8
 
 
-def layer_norm(name: str, dtype: jnp.dtype, epsilon: float = LAYER_NORM_EPSILON) -> nn.LayerNorm:
-    """LayerNorm with float32 statistics (two-pass: the one-pass variance of a large mean loses digits)."""
-    return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)
+def layer_norm(name: str, dtype: jnp.dtype, epsilon: float = LAYER_NORM_EPSILON) -> LayerNorm:
+    """LayerNorm with float32 statistics."""
+    return LayerNorm(epsilon=epsilon, dtype=dtype, name=name)
 
 
 def parameter_dtype(config: PLMConfig, dtype: jnp.dtype) -> jnp.dtype:
