@@ -68,8 +68,13 @@ def check_example(example: Example) -> None:
     special = np.isin(example.tokens, (alphabet.CLS, alphabet.EOS))
     senders = slots[:, None] + example.neighbour_offset.astype(np.int64)
     has_neighbour = example.neighbour_offset != 0
+    bonds = example.ligand_bonds[:, :2]
     faults = {
         "special tokens are not two a chain": special.sum() != 2 * len(example.chain_ids),
+        "ligand atoms are not the last slots": (example.tokens == alphabet.PAD).tolist()
+        != (slots >= example.first_atom).tolist(),
+        "a ligand atom has no place": not example.backbone_mask[example.first_atom :, _CA].all(),
+        "a bond is not of two atoms": ((bonds < 0) | (bonds >= len(example.ligand_atoms))).any(),
         "a special token has coordinates": example.backbone_mask[special].any(),
         "a special token has a label": example.label_mask[special].any(),
         "a neighbour lies outside the example": ((senders < 0) | (senders >= example.num_slots)).any(),
@@ -98,7 +103,8 @@ def table(records: dict[str, RecordSet]) -> str:
 
 
 def _column(records: RecordSet) -> dict[str, str]:
-    counts = dict.fromkeys(("chains", "residues", "slots", "labelled", "labelled_proteins", "without_ca"), 0)
+    names = ("chains", "residues", "ligand_atoms", "slots", "labelled", "labelled_proteins", "without_ca")
+    counts = dict.fromkeys(names, 0)
     for example in records:
         for name, number in (count_example(example) | {"without_ca": _residues_without_ca(example)}).items():
             if name in counts:
@@ -111,6 +117,7 @@ def _column(records: RecordSet) -> dict[str, str]:
         "chains": f"{counts['chains']:,}",
         "residues": f"{counts['residues']:,}",
         "residues without CA": f"{counts['without_ca']:,}",
+        "ligand atoms": f"{counts['ligand_atoms']:,}",
         f"{records.labels.unit}s with a label": f"{counts[_LABELLED[records.labels.unit]]:,}",
         "labels": label_summary.summarise(records.labels, records),
         "slots": f"{counts['slots']:,}",
@@ -119,8 +126,7 @@ def _column(records: RecordSet) -> dict[str, str]:
 
 
 def _residues_without_ca(example: Example) -> int:
-    residues = ~np.isin(example.tokens, (alphabet.CLS, alphabet.EOS))
-    return int((residues & ~example.backbone_mask[:, _CA]).sum())
+    return int((example.is_residue & ~example.backbone_mask[:, _CA]).sum())
 
 
 def describe(example: Example) -> str:

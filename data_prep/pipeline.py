@@ -165,7 +165,7 @@ def add_record(
     min_residues: int,
     part: str = "",
     files: tuple[str, ...] | None = None,
-    **labels: Any,
+    **more: Any,
 ) -> Example | None:
     """Append the record of `protein` to `result`, and its outcome, which says why where there is none.
 
@@ -176,7 +176,7 @@ def add_record(
       min_residues: fewer with coordinates get no record.
       part: name of the part of the item.
       files: of the part; those of the item if None.
-      **labels: `label`, `label_mask`, `protein_label`, `weight` of `make_example`.
+      **more: `label`, `label_mask`, `protein_label`, `weight`, `ligand` of `make_example`.
     """
     files = item.files if files is None else files
     example, message = None, ""
@@ -189,7 +189,7 @@ def add_record(
                 id=f"{item.id}:{part}" if part else item.id,
                 group=item.group,
                 source="+".join(files),
-                **labels,
+                **more,
             )
             what = "written"
         except OffsetOverflowError as error:

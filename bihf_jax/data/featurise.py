@@ -6,6 +6,7 @@ import numpy as np
 
 from bihf_jax.data import alphabet
 from bihf_jax.data.example import BACKBONE_ATOMS, MAX_NEIGHBOURS, NO_INSERTION_CODE, Example
+from bihf_jax.data.ligand import Ligand, with_ligand
 from bihf_jax.protein import Protein, backbone, nearest_neighbours, torsions
 
 _CA = BACKBONE_ATOMS.index("CA")
@@ -25,10 +26,12 @@ def make_example(
     label_mask: np.ndarray | None = None,
     protein_label: Sequence[float] | np.ndarray = (),
     weight: float = 1.0,
+    ligand: Ligand | None = None,
 ) -> Example:
-    """Lay one protein out in slots: each chain is ``<cls> residues <eos>``.
+    """Lay one protein out in slots: each chain is ``<cls> residues <eos>``, and after them a slot each ligand atom.
 
-    Neighbours are the `MAX_NEIGHBOURS` nearest residues by CA distance over all chains of `partner`. A residue
+    Neighbours are the `MAX_NEIGHBOURS` nearest residues by CA distance over all chains of `partner`; a ligand changes
+    the lists of the residues that it touches (`ligand.with_ligand`), and no other feature of the protein. A residue
     without coordinates has a slot with its token, no structure, no neighbours and no label.
 
     Args:
@@ -40,26 +43,39 @@ def make_example(
       label_mask: [N] bool, residues whose label counts; all with coordinates if None.
       protein_label: [P] numbers, see `labels.Labels`; empty where the protein as a whole has no label.
       weight: sample weight of the example.
+      ligand: its small molecule, in the frame of `partner`.
 
     Raises:
       ValueError: `label` or `label_mask` is not [N], `protein_label` is not [P], or a label that counts is not finite.
       OffsetOverflowError: two neighbours lie more slots apart than an int16 offset can say.
     """
-    slot = residue_slots(partner)
-    num_slots = partner.num_residues + 2 * len(partner.chain_ids)
+    num_atoms = 0 if ligand is None else ligand.num_atoms
+    first_atom = partner.num_residues + 2 * len(partner.chain_ids)
+    num_slots = first_atom + num_atoms
+    slot = np.concatenate([residue_slots(partner), np.arange(first_atom, num_slots)])  # of residues, then atoms
     label, label_mask = _checked_labels(partner, id, label, label_mask)
     positions, position_mask = backbone(partner)
     angles, angle_mask = torsions(partner)
 
     def spread(values: np.ndarray, fill: int = 0) -> np.ndarray:
-        """[N, ...] by residue -> [n, ...] by slot, `fill` at special tokens."""
+        """[N, ...] by residue, or [N + A, ...], -> [n, ...] by slot, `fill` at special tokens and atoms without."""
         slots = np.full((num_slots, *values.shape[1:]), fill, dtype=values.dtype)
-        slots[slot] = values
+        slots[slot[: len(values)]] = values
         return slots
 
     tokens = spread(alphabet.encode_residue_types(partner.residue_type), alphabet.EOS)
-    chain_segment = _chain_segment(partner)
+    chain_segment = _chain_segment(partner, num_atoms)
     tokens[np.diff(chain_segment, prepend=0) != 0] = alphabet.CLS
+    tokens[first_atom:] = alphabet.PAD
+    neighbours = nearest_neighbours(positions[:, _CA], position_mask[:, _CA], MAX_NEIGHBOURS)
+    of_ligand = {}
+    if ligand is not None:
+        neighbours = with_ligand(neighbours, partner, position_mask[:, _CA], ligand)
+        of_ligand = {"ligand_atoms": ligand.atom_fields(), "ligand_bonds": ligand.bond_fields()}
+        positions = np.pad(positions, ((0, num_atoms), (0, 0), (0, 0)))
+        position_mask = np.pad(position_mask, ((0, num_atoms), (0, 0)))
+        positions[partner.num_residues :, _CA] = ligand.atom_positions
+        position_mask[partner.num_residues :, _CA] = True
     return Example(
         id=id,
         source=partner.source if source is None else source,
@@ -73,11 +89,12 @@ def make_example(
         backbone_mask=spread(position_mask),
         torsions=spread(angles),
         torsion_mask=spread(angle_mask),
-        neighbour_offset=spread(_neighbour_offsets(positions[:, _CA], position_mask[:, _CA], slot, id)),
+        neighbour_offset=spread(_offsets(neighbours, slot, id)),
         label=spread(label),
         label_mask=spread(label_mask),
         weight=float(weight),
         protein_label=_checked_protein_label(id, protein_label),
+        **of_ligand,
     )
 
 
@@ -86,9 +103,10 @@ def residue_slots(partner: Protein) -> np.ndarray:
     return np.arange(partner.num_residues) + 2 * partner.chain_index.astype(np.int64) + 1
 
 
-def _chain_segment(partner: Protein) -> np.ndarray:
-    residues_of_chain = np.bincount(partner.chain_index, minlength=len(partner.chain_ids))
-    return np.repeat(np.arange(1, len(residues_of_chain) + 1, dtype=np.int16), residues_of_chain + 2)
+def _chain_segment(partner: Protein, num_atoms: int) -> np.ndarray:
+    slots_of_chain = np.bincount(partner.chain_index, minlength=len(partner.chain_ids)) + 2
+    slots_of_chain = np.concatenate([slots_of_chain, np.ones(num_atoms, np.int64)])
+    return np.repeat(np.arange(1, len(slots_of_chain) + 1, dtype=np.int16), slots_of_chain)
 
 
 def _ascii_codes(insertion_code: np.ndarray) -> np.ndarray:
@@ -96,9 +114,8 @@ def _ascii_codes(insertion_code: np.ndarray) -> np.ndarray:
     return np.frombuffer(insertion_code.astype("S1").tobytes(), dtype=np.uint8)
 
 
-def _neighbour_offsets(ca: np.ndarray, ca_mask: np.ndarray, slot: np.ndarray, id: str) -> np.ndarray:
-    """[N, MAX_NEIGHBOURS] int16: slot of the neighbour minus slot of the residue, nearest first; 0 where none."""
-    neighbours = nearest_neighbours(ca, ca_mask, MAX_NEIGHBOURS)
+def _offsets(neighbours: np.ndarray, slot: np.ndarray, id: str) -> np.ndarray:
+    """Nodes [m, K], -1 where none -> int16 [m, K]: slot of the neighbour minus slot of the node; 0 where none."""
     offsets = np.where(neighbours >= 0, slot[neighbours] - slot[:, None], 0)
     limit = np.iinfo(np.int16).max
     if (farthest := int(np.abs(offsets).max(initial=0))) > limit:

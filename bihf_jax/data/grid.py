@@ -8,10 +8,11 @@ import numpy as np
 from bihf_jax.data import alphabet
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.data.example import BACKBONE_ATOMS, MAX_NEIGHBOURS, TORSIONS, Example, schema
+from bihf_jax.data.ligand import ATOM_FIELDS, ATOMS, CONTACT, FIRST_BOND, RESIDUES
 from bihf_jax.data.plan import GridShape
 
 _STRUCTURE_ATOMS = [BACKBONE_ATOMS.index(name) for name in ("N", "CA", "C")]
-_SPECIAL_TOKENS = (alphabet.CLS, alphabet.EOS)
+_CA = BACKBONE_ATOMS.index("CA")
 
 
 def empty_grid(rows: int, length: int, neighbours: int, graphs: int, protein_values: int = 0) -> ProteinBatch:
@@ -35,6 +36,8 @@ def empty_grid(rows: int, length: int, neighbours: int, graphs: int, protein_val
         torsion_mask=np.zeros((*cell, len(TORSIONS)), bool),
         neighbours=own_slot.copy(),
         neighbour_mask=np.zeros((*cell, neighbours), bool),
+        edge_type=np.zeros((*cell, neighbours), np.int8),
+        ligand_atom=np.zeros((*cell, len(ATOM_FIELDS)), np.int8),
         label=np.zeros(cell, np.float32),
         label_mask=np.zeros(cell, bool),
         weight=np.zeros(cell, np.float32),
@@ -74,8 +77,11 @@ def place_example(grid: ProteinBatch, row: int, start: int, graph: int, record: 
     grid.tokens[cells] = example.tokens
     grid.chain_segment[cells] = example.chain_segment + (grid.chain_segment[row, start - 1] if start else 0)
     grid.protein_segment[cells] = graph + 1
-    grid.sequence_mask[cells] = True
+    first_atom = start + example.first_atom
+    grid.sequence_mask[row, start:first_atom] = True
     grid.structure_mask[cells] = example.backbone_mask[:, _STRUCTURE_ATOMS].all(axis=1)
+    grid.structure_mask[row, first_atom:end] = True
+    grid.ligand_atom[row, first_atom:end] = example.ligand_atoms
     grid.backbone[cells] = example.backbone
     grid.backbone_mask[cells] = example.backbone_mask
     grid.torsions[cells] = example.torsions
@@ -111,6 +117,25 @@ def _place_neighbours(grid: ProteinBatch, cells: tuple[int, slice], start: int, 
     mask = (offset != 0) & has_structure[:, None] & has_structure[slot - start]
     grid.neighbours[cells] = np.where(mask, slot, slot - offset)
     grid.neighbour_mask[cells] = mask
+    grid.edge_type[cells] = np.where(mask, _edge_types(example, slot - start), 0)
+
+
+def _edge_types(example: Example, sender: np.ndarray) -> np.ndarray:
+    """[n, K] int8, `ligand.EDGE_TYPES` of the edges from `sender` [n, K] slots of the example."""
+    types = np.full(sender.shape, RESIDUES, np.int8)
+    atoms = len(example.ligand_atoms)
+    if not atoms:
+        return types
+    first = example.first_atom
+    from_atom = sender >= first
+    types[from_atom] = CONTACT
+    types[first:] = CONTACT
+    between = np.full((atoms, atoms), ATOMS, np.int8)
+    i, j, bond = example.ligand_bonds.T
+    between[i, j] = between[j, i] = FIRST_BOND + bond
+    receiver, place = np.nonzero(from_atom[first:])
+    types[first:][receiver, place] = between[receiver, sender[first:][receiver, place] - first]
+    return types
 
 
 def make_grid(
@@ -171,27 +196,41 @@ def crop_example(example: Example, max_slots: int, rng: np.random.Generator) -> 
     """A window of consecutive residues, placed at random, that needs at most `max_slots` slots.
 
     Residues are cropped first and special tokens added after: every chain with a residue in the window keeps its
-    <cls> and <eos>. Neighbours outside the window are dropped and the lists closed up, nearest first. The label of the
-    protein as a whole stays: a window of an enzyme is taken for the enzyme.
+    <cls> and <eos>. A ligand stays whole, and the window holds the residue nearest to it. Neighbours outside the window
+    are dropped and the lists closed up, nearest first. The label of the protein as a whole stays: a window of an enzyme
+    is taken for the enzyme.
 
     Raises:
-      ValueError: `max_slots` has no room for a residue beside the special tokens of all chains.
+      ValueError: `max_slots` has no room for a residue beside the special tokens of all chains and the ligand.
     """
     if example.num_slots <= max_slots:
         return example
-    residue = ~np.isin(example.tokens, _SPECIAL_TOKENS)
-    width = max_slots - 2 * len(example.chain_ids)
+    residue = example.is_residue
+    width = max_slots - 2 * len(example.chain_ids) - len(example.ligand_atoms)
     if width < 1:
         raise ValueError(
-            f"example {example.id!r} has {len(example.chain_ids)} chains, whose special tokens alone need more than "
-            f"{max_slots} slots; use a larger length bucket"
+            f"example {example.id!r} has {len(example.chain_ids)} chains and {len(example.ligand_atoms)} ligand atoms; "
+            f"special tokens and atoms leave no room for a residue in {max_slots} slots; use a larger length bucket"
         )
     residue_slots = np.flatnonzero(residue)
-    first = rng.integers(len(residue_slots) - width + 1)
-    in_window = np.zeros(example.num_slots, bool)
-    in_window[residue_slots[first : first + width]] = True
-    chains = np.unique(example.chain_segment[in_window])
-    return _take_slots(example, in_window | (~residue & np.isin(example.chain_segment, chains)))
+    first = rng.integers(*_window_starts(example, residue_slots, width))
+    kept = np.zeros(example.num_slots, bool)
+    kept[residue_slots[first : first + width]] = True
+    chains = np.unique(example.chain_segment[kept])
+    kept |= ~residue & np.isin(example.chain_segment, chains)
+    kept[example.first_atom :] = True
+    return _take_slots(example, kept)
+
+
+def _window_starts(example: Example, residue_slots: np.ndarray, width: int) -> tuple[int, int]:
+    """Range (low, high + 1) of the first residue of a window of `width` residues."""
+    stop = len(residue_slots) - width + 1
+    if not len(example.ligand_atoms):
+        return 0, stop
+    places = example.backbone[:, _CA]
+    distance = np.linalg.norm(places[residue_slots, None] - places[example.first_atom :], axis=-1).min(axis=1)
+    nearest = int(np.argmin(np.where(example.backbone_mask[residue_slots, _CA], distance, np.inf)))
+    return max(0, nearest - width + 1), min(stop, nearest + 1)
 
 
 def _take_slots(example: Example, keep: np.ndarray) -> Example:
@@ -199,7 +238,7 @@ def _take_slots(example: Example, keep: np.ndarray) -> Example:
     kept = {name: getattr(example, name)[keep] for name, field in schema().items() if field.shape[:1] == ("slots",)}
     chains, segment = np.unique(kept["chain_segment"], return_inverse=True)
     kept["chain_segment"] = (segment + 1).astype(example.chain_segment.dtype)
-    kept["chain_ids"] = tuple(example.chain_ids[c - 1] for c in chains)
+    kept["chain_ids"] = tuple(example.chain_ids[c - 1] for c in chains if c <= len(example.chain_ids))
     kept["neighbour_offset"] = _renumber_neighbours(example.neighbour_offset, keep)
     return dataclasses.replace(example, **kept)
 

@@ -193,13 +193,14 @@ def _check_labels(labels: Labels, example: Example) -> None:
 
 
 def count_example(example: Example) -> dict[str, int]:
-    """What one example holds: records (1), chains, residues, slots, labelled residues, positives (label > 0.5) among
-    them, and labelled proteins (0 or 1)."""
+    """What one example holds: records (1), chains, residues, ligand atoms, slots, labelled residues, positives
+    (label > 0.5) among them, and labelled proteins (0 or 1)."""
     chains = len(example.chain_ids)
     return {
         "records": 1,
         "chains": chains,
-        "residues": example.num_slots - 2 * chains,
+        "residues": example.first_atom - 2 * chains,
+        "ligand_atoms": len(example.ligand_atoms),
         "slots": example.num_slots,
         "labelled": int(example.label_mask.sum()),
         "positives": int((example.label[example.label_mask] > 0.5).sum()),

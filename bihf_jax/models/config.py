@@ -198,6 +198,8 @@ class StructureConfig:
         more edge slots in each direction.
       layers_per_stage: Graph layers before each fusion.
       residue_type: Give the structure side the residue type (from the token) of a node.
+      ligands: The atoms of ligands are nodes, too, with their elements and bonds. Without, they are as if they were not
+        in the records.
       dropout: Share of each update that is dropped in training.
       remat: Recompute each layer in the backward pass, so that the edges of one layer only are in memory.
     """
@@ -208,6 +210,7 @@ class StructureConfig:
     sequence_neighbours: int = 0
     layers_per_stage: int = 1
     residue_type: bool = True
+    ligands: bool = False
     dropout: float = 0.1
     remat: bool = False
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.models.config import EncoderConfig
 from bihf_jax.models.dropout import Dropout, ResidueMasking
+from bihf_jax.models.features import visible
 from bihf_jax.models.fusion import FUSIONS, SlotMasks
 from bihf_jax.models.plm import ProteinLanguageModel, layer_norm
 from bihf_jax.models.structure import structure_encoder
@@ -67,6 +68,7 @@ class FusedEncoder(nn.Module):
           EncoderOutput in the compute dtype.
         """
         sides, layers = self.config.sides, self.config.plm_layers_of_stage
+        batch = visible(batch, self.config.structure)
         batch = batch._replace(tokens=self.residue_masking(batch.tokens, row_id))
         masks = SlotMasks.of(batch)
         sequence = structure = carry = None

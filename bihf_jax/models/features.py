@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from bihf_jax.data import alphabet
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.data.example import BACKBONE_ATOMS
+from bihf_jax.data.ligand import ATOM_FIELDS, EDGE_TYPES, RESIDUES
 from bihf_jax.models.config import DistanceConfig, GVPConfig, StructureConfig
 from bihf_jax.models.graph import gather_neighbours, structure_neighbours
 
@@ -30,7 +31,7 @@ class GeometricFeatures(NamedTuple):
     node_scalars: Array  # [R, L, 6] float32 cos and sin of phi, psi, omega
     node_vectors: Array  # [R, L, 3 (xyz), 3] float32 unit vectors to the next CA, the previous CA, the side chain
     node_mask: Array  # [R, L] bool: the slot has a structure
-    edge_scalars: Array  # [R, L, K, 33 + 16 x extra distances] float32: distances, position difference, same chain
+    edge_scalars: Array  # [R, L, K, `num_edge_scalars`] float32: distances, position difference, same chain, type
     edge_vectors: Array  # [R, L, K, 3 (xyz), 1] float32 unit vector from the receiver's CA to the sender's
     neighbours: Array  # [R, L, K] int32 slot of the sender in the row
     edge_mask: Array  # [R, L, K] bool
@@ -42,13 +43,25 @@ def geometric_features(batch: ProteinBatch, config: GVPConfig) -> GeometricFeatu
     atoms, atom_mask = backbone_atoms(batch)
     return GeometricFeatures(
         node_scalars=torsion_features(batch, slice(0, BACKBONE_TORSIONS)),
-        node_vectors=node_vectors(atoms, batch.structure_mask, batch.chain_segment),
+        node_vectors=node_vectors(atoms, atom_mask, batch.chain_segment),
         node_mask=batch.structure_mask,
         edge_scalars=edge_scalars(atoms, atom_mask, batch, config),
         edge_vectors=edge_vectors(atoms, batch.neighbours, batch.neighbour_mask),
         neighbours=batch.neighbours,
         edge_mask=batch.neighbour_mask,
     )
+
+
+def visible(batch: ProteinBatch, config: StructureConfig) -> ProteinBatch:
+    """The batch as the model sees it: without `ligands` no ligand atom has a structure."""
+    if config.ligands:
+        return batch
+    return batch._replace(structure_mask=batch.structure_mask & ~is_ligand_atom(batch))
+
+
+def is_ligand_atom(batch: ProteinBatch) -> Array:
+    """[R, L] bool: the slot holds an atom of a ligand."""
+    return batch.ligand_atom[..., 0] > 0
 
 
 def choose_neighbours(batch: ProteinBatch, config: StructureConfig) -> ProteinBatch:
@@ -58,6 +71,7 @@ def choose_neighbours(batch: ProteinBatch, config: StructureConfig) -> ProteinBa
     of the chain. One that is both stands once. A masked neighbour is the slot itself, whatever was there.
     """
     neighbours, mask = structure_neighbours(batch, config.neighbours)  # [R, L, K]
+    edge_type = batch.edge_type[..., : config.neighbours]
     if config.radius is not None:
         alpha = backbone_atoms(batch)[0][..., _CA, :]
         mask &= vector_length(gather_neighbours(alpha, neighbours) - alpha[:, :, None]) <= config.radius
@@ -66,8 +80,11 @@ def choose_neighbours(batch: ProteinBatch, config: StructureConfig) -> ProteinBa
         stands_there = (neighbours[..., None] == in_chain[:, :, None]) & in_chain_mask[:, :, None]  # [R, L, K, 2 reach]
         neighbours = jnp.concatenate([in_chain, neighbours], axis=-1)
         mask = jnp.concatenate([in_chain_mask, mask & ~stands_there.any(axis=-1)], axis=-1)
+        edge_type = jnp.concatenate([jnp.full_like(in_chain, RESIDUES, edge_type.dtype), edge_type], axis=-1)
     own = jnp.arange(neighbours.shape[1], dtype=neighbours.dtype)[:, None]
-    return batch._replace(neighbours=jnp.where(mask, neighbours, own), neighbour_mask=mask)
+    return batch._replace(
+        neighbours=jnp.where(mask, neighbours, own), neighbour_mask=mask, edge_type=jnp.where(mask, edge_type, 0)
+    )
 
 
 def _sequence_neighbours(batch: ProteinBatch, reach: int) -> tuple[Array, Array]:
@@ -94,6 +111,39 @@ def residue_types(batch: ProteinBatch, config: StructureConfig) -> Array:
     return jax.nn.one_hot(jnp.where(known, batch.tokens, -1), len(alphabet.TOKENS))  # -1 gives a row of zeros
 
 
+def node_types(batch: ProteinBatch, config: StructureConfig) -> Array:
+    """What each node is, [R, L, `num_node_types`] float32: its `residue_types` and, with `ligands`, its
+    `ligand_features`."""
+    types = residue_types(batch, config)
+    return jnp.concatenate([types, ligand_features(batch)], axis=-1) if config.ligands else types
+
+
+def num_node_types(config: StructureConfig) -> int:
+    """Last axis of `node_types`."""
+    return len(alphabet.TOKENS) + (sum(ATOM_FIELDS.values()) if config.ligands else 0)
+
+
+def ligand_features(batch: ProteinBatch) -> Array:
+    """Each of `ligand.ATOM_FIELDS` one-hot, side by side: [R, L, 31] float32; zeros where no ligand atom is."""
+    here = is_ligand_atom(batch) & batch.structure_mask
+    fields = jnp.where(here[..., None], batch.ligand_atom, -1)  # -1 gives a row of zeros
+    parts = [jax.nn.one_hot(fields[..., column], size) for column, size in enumerate(ATOM_FIELDS.values())]
+    return jnp.concatenate(parts, axis=-1)
+
+
+def edge_types(batch: ProteinBatch, config: StructureConfig) -> Array:
+    """What joins the ends of each edge of `choose_neighbours`, of `ligand.EDGE_TYPES`, one-hot without "none":
+    [R, L, K, `num_edge_types`] float32. Without `ligands` all join residues, and there is nothing to tell."""
+    if not config.ligands:
+        return jnp.zeros((*batch.neighbours.shape, 0))
+    return jax.nn.one_hot(jnp.where(batch.neighbour_mask, batch.edge_type - 1, -1), num_edge_types(config))
+
+
+def num_edge_types(config: StructureConfig) -> int:
+    """Last axis of `edge_types`."""
+    return len(EDGE_TYPES) - 1 if config.ligands else 0
+
+
 def torsion_features(batch: ProteinBatch, which: slice) -> Array:
     """Cosines, then sines of the torsions `which` of `example.TORSIONS`: [R, L, 2 angles], 0 where masked."""
     mask = batch.torsion_mask[..., which] & batch.structure_mask[..., None]
@@ -101,12 +151,12 @@ def torsion_features(batch: ProteinBatch, which: slice) -> Array:
     return jnp.concatenate([jnp.where(mask, jnp.cos(angles), 0.0), jnp.sin(angles)], axis=-1)
 
 
-def node_vectors(atoms: Array, node_mask: Array, chain_segment: Array) -> Array:
-    """Unit vectors of each residue.
+def node_vectors(atoms: Array, atom_mask: Array, chain_segment: Array) -> Array:
+    """Unit vectors of each residue; zeros at ligand atoms.
 
     Args:
       atoms: [R, L, 5, 3] Å.
-      node_mask: [R, L] bool.
+      atom_mask: [R, L, 5] bool.
       chain_segment: [R, L] int32.
 
     Returns:
@@ -114,12 +164,17 @@ def node_vectors(atoms: Array, node_mask: Array, chain_segment: Array) -> Array:
       and the direction of the side chain (`side_chain_direction`).
     """
     alpha = atoms[..., _CA, :]  # [R, L, 3]
-    bonded = followed_in_chain(node_mask, chain_segment)
+    bonded = followed_in_chain(atom_mask[..., _CA], chain_segment)
     step = jnp.where(bonded[..., None], unit_vector(alpha[:, 1:] - alpha[:, :-1]), 0.0)  # [R, L - 1, 3]
     forward = jnp.pad(step, ((0, 0), (0, 1), (0, 0)))
     backward = jnp.pad(-step, ((0, 0), (1, 0), (0, 0)))
-    side_chain = jnp.where(node_mask[..., None], side_chain_direction(atoms), 0.0)
+    side_chain = jnp.where(has_frame(atom_mask)[..., None], side_chain_direction(atoms), 0.0)
     return jnp.stack([forward, backward, side_chain], axis=-1)
+
+
+def has_frame(atom_mask: Array) -> Array:
+    """[R, L] bool: N, CA and C exist (`atom_mask` [R, L, 5]), as they do of all residues with a structure."""
+    return atom_mask[..., _N] & atom_mask[..., _CA] & atom_mask[..., _C]
 
 
 def followed_in_chain(node_mask: Array, chain_segment: Array) -> Array:
@@ -140,10 +195,10 @@ def side_chain_direction(atoms: Array) -> Array:
 
 
 def edge_scalars(atoms: Array, atom_mask: Array, batch: ProteinBatch, config: DistanceConfig) -> Array:
-    """Scalars of each edge of `choose_neighbours`, [R, L, K, 33 + 16 x extra distances].
+    """Scalars of each edge of `choose_neighbours`, [R, L, K, `num_edge_scalars`].
 
     16 radial basis functions of the CA distance and of each extra distance, 16 sinusoids of the difference in slots
-    (0 between chains, where it means nothing), and whether both ends are in one chain.
+    (0 between chains, where it means nothing), whether both ends are in one chain, and the `edge_types`.
     """
     neighbours, edge_mask = batch.neighbours, batch.neighbour_mask
     parts = []
@@ -154,7 +209,13 @@ def edge_scalars(atoms: Array, atom_mask: Array, batch: ProteinBatch, config: Di
         basis = radial_basis(vector_length(difference), config.distance_cutoff)
         parts.append(jnp.where(both[..., None], basis, 0.0))
     separation, same_chain = chain_separation(batch)
-    return jnp.concatenate([*parts, separation, same_chain[..., None].astype(jnp.float32)], axis=-1)
+    types = edge_types(batch, config)
+    return jnp.concatenate([*parts, separation, same_chain[..., None].astype(jnp.float32), types], axis=-1)
+
+
+def num_edge_scalars(config: DistanceConfig) -> int:
+    """Last axis of `edge_scalars`: 33, 16 more for each extra distance, and those of `edge_types`."""
+    return NUM_RADIAL * (1 + len(config.extra_distances)) + NUM_POSITIONAL + 1 + num_edge_types(config)
 
 
 def chain_separation(batch: ProteinBatch) -> tuple[Array, Array]:

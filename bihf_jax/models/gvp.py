@@ -11,11 +11,16 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from bihf_jax.data import alphabet
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.models.config import GVPConfig
 from bihf_jax.models.dropout import Dropout
-from bihf_jax.models.features import GeometricFeatures, geometric_features, residue_types
+from bihf_jax.models.features import (
+    GeometricFeatures,
+    geometric_features,
+    node_types,
+    num_edge_scalars,
+    num_node_types,
+)
 from bihf_jax.models.graph import aggregate, dense_product, reduce_neighbours
 from bihf_jax.models.platform import target_platform
 from bihf_jax.models.plm import layer_norm
@@ -310,7 +315,7 @@ class GVPEncoder(nn.Module):
     config_class: ClassVar[type] = GVPConfig
     # Turning and moving the protein changes no scalar; a mirror image does.
     symmetry: ClassVar[str] = "SE(3)"
-    inputs: ClassVar[tuple[str, ...]] = ("tokens", "backbone", "torsions")
+    inputs: ClassVar[tuple[str, ...]] = ("tokens", "backbone", "torsions", "ligand_atom", "edge_type")
 
     config: GVPConfig
     stages: int
@@ -319,8 +324,9 @@ class GVPEncoder(nn.Module):
     def setup(self) -> None:
         config, dtype = self.config, self.dtype
         layer = nn.remat(GVPLayer) if config.remat else GVPLayer
-        node_inputs = (6 + (len(alphabet.TOKENS) if config.residue_type else 0), 3)
-        edge_inputs = (33 + 16 * len(config.extra_distances), 1)
+        self.has_types = config.residue_type or config.ligands
+        node_inputs = (6 + (num_node_types(config) if self.has_types else 0), 3)
+        edge_inputs = (num_edge_scalars(config), 1)
         node_sizes = (config.scalar_width, config.vector_width)
         edge_sizes = (config.edge_scalar_width, config.edge_vector_width)
         self.node_embedding = GVP(node_inputs, node_sizes, config.vector_width, dtype, activate=False)
@@ -333,8 +339,8 @@ class GVPEncoder(nn.Module):
         """Features of the geometry and their embeddings."""
         features = geometric_features(batch, self.config)
         nodes = ScalarsVectors(features.node_scalars, features.node_vectors)
-        if self.config.residue_type:
-            types = residue_types(batch, self.config)
+        if self.has_types:
+            types = node_types(batch, self.config)
             nodes = ScalarsVectors(jnp.concatenate([nodes.scalars, types], axis=-1), nodes.vectors)
         nodes = self.node_norm(self.node_embedding(nodes))
         edges = self.edge_norm(self.edge_embedding(ScalarsVectors(features.edge_scalars, features.edge_vectors)))

@@ -9,6 +9,7 @@ from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.models.config import EncoderConfig, HeadConfig
 from bihf_jax.models.dropout import Dropout
 from bihf_jax.models.encoder import EncoderOutput, FusedEncoder
+from bihf_jax.models.features import visible
 from bihf_jax.models.plm import layer_norm
 
 Array = jax.Array
@@ -113,7 +114,8 @@ class TaskModel(nn.Module):
         return logits, encoded._replace(intermediates=encoded.intermediates | seen)
 
     def _pooled(self, batch: ProteinBatch) -> Array:
-        """[R, L] bool: residues (no special tokens) of which a side that makes the representation knows something."""
+        """[R, L] bool: residues and ligand atoms (no special tokens) of which the representation knows something."""
+        batch = visible(batch, self.encoder_config.structure)
         output = self.encoder_config.fusion.output
         known = {"sequence": batch.sequence_mask, "structure": batch.structure_mask}.get(
             output, batch.sequence_mask | batch.structure_mask

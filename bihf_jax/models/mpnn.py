@@ -10,7 +10,7 @@ import jraph
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.models.config import MPNNConfig
 from bihf_jax.models.dropout import Dropout
-from bihf_jax.models.features import backbone_atoms, choose_neighbours, edge_scalars, residue_types
+from bihf_jax.models.features import backbone_atoms, choose_neighbours, edge_scalars, node_types
 from bihf_jax.models.graph import make_graph
 from bihf_jax.models.plm import layer_norm
 
@@ -74,7 +74,7 @@ class MPNNEncoder(nn.Module):
 
     config_class: ClassVar[type] = MPNNConfig
     symmetry: ClassVar[str] = "E(3)"  # distances are those of the mirror image
-    inputs: ClassVar[tuple[str, ...]] = ("tokens", "backbone")
+    inputs: ClassVar[tuple[str, ...]] = ("tokens", "backbone", "ligand_atom", "edge_type")
 
     config: MPNNConfig
     stages: int
@@ -88,7 +88,7 @@ class MPNNEncoder(nn.Module):
     def embed(self, batch: ProteinBatch, row_id: Array | None) -> MPNNState:
         """Nodes from the residue types, edges from the distances (`features.edge_scalars`)."""
         batch = choose_neighbours(batch, self.config)
-        types = residue_types(batch, self.config)
+        types = node_types(batch, self.config)
         nodes = jnp.where(batch.structure_mask[..., None], self.node_embedding(types), 0)
         features = edge_scalars(*backbone_atoms(batch), batch, self.config).astype(self.dtype)
         graph = make_graph(batch)._replace(

@@ -19,7 +19,8 @@ from bihf_jax.models.features import (
     BACKBONE_TORSIONS,
     chain_separation,
     choose_neighbours,
-    residue_types,
+    edge_types,
+    node_types,
     torsion_features,
 )
 from bihf_jax.models.graph import dense_product, reduce_neighbours
@@ -151,7 +152,13 @@ class ProNetEncoder(nn.Module):
     config_class: ClassVar[type] = ProNetConfig
     # Distances, angles and the signs of phi and of the torsions are those of the moved, not of the mirrored protein.
     symmetry: ClassVar[str] = "SE(3)"
-    inputs: ClassVar[tuple[str, ...]] = ("tokens", "backbone", "torsions")  # torsions not at amino-acid level
+    inputs: ClassVar[tuple[str, ...]] = (
+        "tokens",
+        "backbone",
+        "torsions",
+        "ligand_atom",
+        "edge_type",
+    )  # torsions not at amino-acid level
 
     config: ProNetConfig
     stages: int
@@ -177,8 +184,8 @@ class ProNetEncoder(nn.Module):
         return ProNetState(nodes, self._edge_features(batch, row_id), batch.neighbours, batch.structure_mask)
 
     def _node_features(self, batch: ProteinBatch) -> Array:
-        """[R, L, 33], and 6 more from the backbone's torsions, and 8 more from the side chain's, by level."""
-        parts = [residue_types(batch, self.config)]
+        """`node_types` [R, L, ..], and 6 more from the backbone's torsions, 8 more from the side chain's, by level."""
+        parts = [node_types(batch, self.config)]
         if self.config.level != "aminoacid":
             parts.append(torsion_features(batch, slice(0, BACKBONE_TORSIONS)))
         if self.config.level == "allatom":
@@ -196,7 +203,7 @@ class ProNetEncoder(nn.Module):
         edges = (
             direction_features(geometry.distance, geometry.direction, self.config),
             angle_features(geometry.distance, angles, self.config),
-            chain_separation(batch)[0],
+            jnp.concatenate([chain_separation(batch)[0], edge_types(batch, self.config)], axis=-1),
         )
         mask = batch.neighbour_mask[..., None]
         return tuple(jnp.where(mask, edge, 0.0).astype(self.dtype) for edge in edges)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.data.example import BACKBONE_ATOMS
-from bihf_jax.models.features import backbone_atoms, followed_in_chain, unit_vector, vector_length
+from bihf_jax.models.features import backbone_atoms, followed_in_chain, has_frame, unit_vector, vector_length
 from bihf_jax.models.graph import gather_neighbours
 
 Array = jax.Array
@@ -88,11 +88,11 @@ def _to_one_beside(sides: Beside, previous_is_other: Array, next_is_other: Array
 
 def euler_geometry(batch: ProteinBatch) -> Array:
     """Euler angles from the backbone frame of i to that of j: [R, L, K, 3, 2], cos and sin of alpha, beta, gamma."""
-    atoms, _ = backbone_atoms(batch)
+    atoms, atom_mask = backbone_atoms(batch)
     to_n = unit_vector(atoms[..., _N, :] - atoms[..., _CA, :])
     to_c = unit_vector(atoms[..., _C, :] - atoms[..., _CA, :])
     normal = unit_vector(jnp.cross(to_n, to_c))
-    exists = jnp.any(normal != 0, axis=-1)[..., None]
+    exists = (jnp.any(normal != 0, axis=-1) & has_frame(atom_mask))[..., None]
     x = jnp.where(exists, to_n, 0.0)
     frame = jnp.stack([x, normal, jnp.cross(x, normal)], axis=-2)  # [R, L, 3 (axis), 3 (xyz)]
 

@@ -102,7 +102,7 @@ def burial_counts(example: Example) -> np.ndarray:
 
 
 def _neighbours_within(example: Example, atom: int) -> np.ndarray:
-    mask = example.backbone_mask[:, atom]
+    mask = example.backbone_mask[:, atom] & example.is_residue
     counts = neighbours.burial(example.backbone[:, atom], mask, BURIAL_RADIUS_ANGSTROM)
     return np.where(mask, counts, np.nan)
 

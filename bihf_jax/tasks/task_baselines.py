@@ -148,7 +148,7 @@ def protein_features(example: Example) -> np.ndarray:
     mean number of CAs within 10 Å of one (0 without CAs)."""
     types = (example.tokens[:, None] == _TYPE_TOKENS).sum(axis=0)
     length = max(int(types.sum()), 1)
-    resolved = example.backbone_mask[:, _CA]
+    resolved = example.backbone_mask[:, _CA] & example.is_residue
     burial = baselines.burial_counts(example)[resolved, 0]
     more = [np.log(length), len(example.chain_ids), resolved.sum() / length, burial.mean() if resolved.any() else 0.0]
     return np.concatenate([types / length, more])

@@ -20,7 +20,7 @@ from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.data.grid import example_batch
 from bihf_jax.data.pipeline import Host, Records, training_batches
 from bihf_jax.data.plan import GridShape, fill, make_plan
-from bihf_jax.data.records import RecordSet
+from bihf_jax.data.records import RecordSet, read_metadata
 from bihf_jax.data.shuffled import ShuffledLabels
 from bihf_jax.pretrained import with_pretrained_plm
 from bihf_jax.tasks import Objective, check_labels
@@ -315,6 +315,7 @@ def _log_start(
         f"{config.training.steps} steps = {config.training.steps / len(plan):.1f} epochs; "
         f"fill of the first epoch {fill(plan, records.slots):.3f}",
         f"cropped in training: {cropped} records longer than {shape.max_length} slots",
+        *_about_ligands(config),
         f"validation: {num_validation} records",
         f"compute type: {config.encoder.dtype}",
         f"learning: {learn:,} of {learn + rest:,} parameters; mode of the pLM: {config.encoder.plm.learning.mode}",
@@ -322,6 +323,16 @@ def _log_start(
         parameter_table(params),
     ]
     _LOGGER.info("\n%s", "\n".join(lines))
+
+
+def _about_ligands(config: ExperimentConfig) -> list[str]:
+    """A line on the ligands that the records hold and on those that the model sees; none where there are neither."""
+    atoms = read_metadata(config.data.records)["splits"]["train"].get("ligand_atoms", 0)  # none before schema 3
+    seen = config.encoder.structure.ligands
+    if not atoms and not seen:
+        return []
+    sees = "sees them" if seen else "does not see them: set encoder.structure.ligands"
+    return [f"ligands: {atoms:,} atoms in the training records; the model {sees}"]
 
 
 @contextlib.contextmanager

@@ -15,66 +15,40 @@ import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from bihf_jax.data.ligand import BOND_TYPES, HYBRIDISATIONS, Ligand
 from data_prep.formats import pdbqt
 from data_prep.formats.text import FormatError, read_text
 
-HYBRIDISATIONS = ("other", "s", "sp", "sp2", "sp3", "sp2d", "sp3d", "sp3d2")
-BOND_TYPES = ("other", "single", "double", "triple", "aromatic")
 ENDINGS = (".sdf", ".mol2", ".pdbqt")
 
 # Elementary charges by which the sum of rounded partial charges may differ from the formal charge: Gasteiger charges
 # of a phosphate add up to -1.5.
 MAX_CHARGE_DIFFERENCE = 0.6
 
-_DTYPES = {
-    **{"elements": "int8", "atom_positions": "float32", "charges": "int8", "hybridisation": "int8", "aromatic": "bool"},
-    **{"in_ring": "bool", "num_hydrogens": "int8", "bonds": "int64", "bond_types": "int8"},
-}
-
 
 class MoleculeError(FormatError):
     """A ligand that cannot be read; the message names the file and what is wrong."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Molecule:
-    """One small molecule. A heavy atoms in the order of the file, B bonds between them."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Molecule(Ligand):
+    """One small molecule as its file has it: what records hold of a `Ligand`, and more. A atoms in its order."""
 
     name: str  # as the file calls it
-    elements: np.ndarray  # [A] int8 atomic number; 0 where the file does not say
     atom_names: np.ndarray  # [A] text; "" where the file has none
-    atom_positions: np.ndarray  # [A, 3] float32 Å
-    charges: np.ndarray  # [A] int8 formal charge
-    hybridisation: np.ndarray  # [A] int8 index into `HYBRIDISATIONS`
-    aromatic: np.ndarray  # [A] bool
-    in_ring: np.ndarray  # [A] bool
     num_hydrogens: np.ndarray  # [A] int8 hydrogens bound to the atom, in the file or implied by its valence
-    bonds: np.ndarray  # [B, 2] int64 pairs of atoms i < j, in rising order
-    bond_types: np.ndarray  # [B] int8 index into `BOND_TYPES`
-    source: str  # name of the file
     remarks: tuple[str, ...] = ()  # what had to be mended or could not be verified
 
-    def __post_init__(self):
-        sizes = {"atom_positions": (self.num_atoms, 3), "bonds": (len(self.bonds), 2), "bond_types": (len(self.bonds),)}
-        for name, dtype in _DTYPES.items():
-            array, shape = getattr(self, name), sizes.get(name, (self.num_atoms,))
-            if array.shape != shape or array.dtype != dtype:
-                wanted = f"{dtype} of shape {shape}"
-                raise ValueError(f"{self.source}: {name} must be {wanted}, got {array.dtype} of shape {array.shape}")
+    _DTYPES: ClassVar[dict[str, str]] = Ligand._DTYPES | {"num_hydrogens": "int8"}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.atom_names.shape != (self.num_atoms,) or self.atom_names.dtype.kind != "U":
             raise ValueError(f"{self.source}: atom_names must be text of shape {(self.num_atoms,)}")
-        i, j = self.bonds.T
-        if ((i < 0) | (i >= j) | (j >= self.num_atoms)).any():
-            raise ValueError(f"{self.source}: bonds must be pairs i < j of the {self.num_atoms} atoms")
-
-    @property
-    def num_atoms(self) -> int:
-        """A."""
-        return len(self.elements)
 
 
 def read_molecule(path: Path) -> Molecule:

@@ -1,16 +1,17 @@
 """`lba`: proteins with a ligand and its affinity, as -log10 of Kd or Ki in mol/l.
 
 From PDBbind's folders and INDEX file, from ATOM3D's LMDBs with their split, or from a table of protein and ligand
-files. The model sees the protein, or the residues of it near the ligand (`--pocket`). **The ligand is not in the
-records yet**: its atoms are to become nodes of the residue grid, and `read_complex` is where they enter.
+files. A record holds the protein, or the residues of it near the ligand (`--pocket`), and the atoms and bonds of the
+ligand (`bihf_jax.data.ligand`), which RDKit reads; with `--no-ligand` the protein alone.
 """
 
 import argparse
 import dataclasses
 import importlib.util
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -27,6 +28,7 @@ from data_prep.structure_files import ENDINGS, check_file, list_files, read_prot
 TABLE_COLUMNS = ("id", "protein", "ligand", "pk")
 SPLITS = ("train", "validation", "test")
 _ENDINGS = (*ENDINGS, "sdf", "mol2", "pdbqt")
+_RDKIT = {"rdkit": "ligands"}  # module -> extra
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Options:
     root: Path
     min_residues: int
     pocket: float | None  # Å; None: the whole protein
+    ligand: bool  # its atoms are in the record
 
 
 def add_arguments(parser: argparse.ArgumentParser, task: str) -> None:
@@ -81,6 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser, task: str) -> None:
     which.add_argument("--table", type=Path, help=f"CSV {','.join(TABLE_COLUMNS)} of files, perhaps split")
     which.add_argument("--atom3d", type=Path, help="folder of ATOM3D's LBA with the LMDBs train, val and test")
     parser.add_argument("--pocket", type=float, help="only residues with an atom this close to the ligand, in Å")
+    parser.add_argument("--no-ligand", action="store_true", help="the protein alone: no atoms of the ligand")
     parser.add_argument("--kinds", default="Kd,Ki", help=f"affinities of the INDEX file to take, of {pdbbind.KINDS}")
     parser.add_argument("--bounds", action="store_true", help="take affinities such as Ki<2nM by their number, too")
 
@@ -103,15 +107,15 @@ def source(args: argparse.Namespace) -> Source:
     else:
         items, notes = complexes_of_pdbbind(args.structures, args.index, args.kinds.split(","), args.bounds)
         how = f"PDBbind {args.index.name}"
-    if args.pocket is not None:
-        _check_readers({Path(file.removesuffix(".gz")).suffix for item in items for file in item.ligands})
+    endings = {Path(file.lower().removesuffix(".gz")).suffix for item in items for file in item.ligands}
+    _check_installed(_needed(args, endings))
     used = {file for item in items for file in item.files}
     return Source(
         task="lba",
         root=args.structures,
         items=items,
         read=read_complex,
-        options=Options(args.structures, args.min_residues, args.pocket),
+        options=Options(args.structures, args.min_residues, args.pocket, not args.no_ligand),
         labels=_LABELS,
         about=_about(args, args.structures, how),
         nouns=("complexes", "complexes"),
@@ -130,19 +134,29 @@ def _about(args: argparse.Namespace, folder: Path, labels: str) -> dict[str, obj
         "structures": folder.resolve().name,
         "labels": labels,
         "pocket": args.pocket,
-        "ligand_in_records": False,
+        "ligand_in_records": not args.no_ligand,
         "min_residues": args.min_residues,
     }
 
 
-def _check_readers(endings: set[str]) -> None:
-    """Raise ValueError where RDKit is needed and not installed: before hours of reading, not for each file."""
-    if endings & {".sdf", ".mol2"} and not importlib.util.find_spec("rdkit"):
-        raise ValueError("the ligands are read with RDKit, which is not installed: pip install 'bihf_jax[ligands]'")
+def _needed(args: argparse.Namespace, endings: Iterable[str]) -> dict[str, str]:
+    """Module -> extra of what reads ligand files of these endings."""
+    if not args.no_ligand:
+        return _RDKIT | ({"openbabel": "pdbqt"} if ".pdbqt" in endings else {})
+    return _RDKIT if args.pocket is not None and {".sdf", ".mol2"} & set(endings) else {}
+
+
+def _check_installed(needed: dict[str, str]) -> None:
+    """Raise ValueError where a package is not installed: before hours of reading, not for each file."""
+    if missing := {module: extra for module, extra in needed.items() if not importlib.util.find_spec(module)}:
+        raise ValueError(
+            f"the ligands are read with {' and '.join(missing)}, not installed here: "
+            f"pip install 'bihf_jax[{','.join(missing.values())}]'. Proteins of files alone are read with --no-ligand"
+        )
 
 
 def _lmdb_source(args: argparse.Namespace) -> Source:
-    _check_readers({".sdf"})  # ligands of ATOM3D need RDKit as those of sdf do
+    _check_installed(_RDKIT)  # its entries are read whole, with their ligands
     items, split_of = [], {}
     for split, folder in atom3d.split_folders(args.atom3d).items():
         ids, relative = atom3d.shared_database(folder).id_of, folder.relative_to(args.atom3d).as_posix()
@@ -153,7 +167,7 @@ def _lmdb_source(args: argparse.Namespace) -> Source:
         root=args.atom3d,
         items=items,
         read=read_lmdb_entry,
-        options=Options(args.atom3d, args.min_residues, args.pocket),
+        options=Options(args.atom3d, args.min_residues, args.pocket, not args.no_ligand),
         labels=_LABELS,
         about=_about(args, args.atom3d, "ATOM3D LBA"),
         nouns=("complexes", "complexes"),
@@ -224,22 +238,31 @@ def complexes_of_table(path: Path, folder: Path) -> tuple[list[BoundProtein], di
 
 
 def read_complex(item: BoundProtein, options: Options) -> Result:
-    """The record of a protein; the ligand chooses its pocket."""
+    """The record of a protein with its ligand."""
     protein = read_protein(options.root / item.protein)
-    # Once the ligand's atoms are nodes, its `Molecule` is read here in all cases and laid out beside the residues.
-    near = None if options.pocket is None else _positions([options.root / ligand for ligand in item.ligands])
-    return _result(item, protein, near, item.pk, options)
+    paths = [options.root / ligand for ligand in item.ligands]
+    if options.ligand:
+        ligand = first_readable(paths, molecules.read_molecule)
+        return _result(item, protein, ligand.atom_positions, ligand, item.pk, options)
+    near = None if options.pocket is None else first_readable(paths, _positions)
+    return _result(item, protein, near, None, item.pk, options)
 
 
 def read_lmdb_entry(item: LmdbEntry, options: Options) -> Result:
     """The record of an entry of ATOM3D's LBA."""
     database = atom3d.shared_database(options.root / item.database)
     entry = atom3d.lba_entry(database.item(item.position), database.id_of[item.position])
-    return _result(item, entry.protein, entry.ligand.atom_positions, entry.pk, options)
+    ligand = entry.ligand if options.ligand else None
+    return _result(item, entry.protein, entry.ligand.atom_positions, ligand, entry.pk, options)
 
 
 def _result(
-    item: BoundProtein | LmdbEntry, protein: Protein, near: np.ndarray | None, pk: float, options: Options
+    item: BoundProtein | LmdbEntry,
+    protein: Protein,
+    near: np.ndarray | None,
+    ligand: molecules.Molecule | None,
+    pk: float,
+    options: Options,
 ) -> Result:
     # Clusters go by the whole chains: pockets of unrelated proteins may look alike.
     result = Result(item.id, chains=chain_sequences(protein))
@@ -249,7 +272,9 @@ def _result(
             result.outcomes.append(Outcome(item.id, "", item.files, "no_pocket"))
             return result
         protein = take_residues(protein, rows)
-    add_record(result, item, protein, min_residues=options.min_residues, protein_label=[pk])
+    add_record(result, item, protein, min_residues=options.min_residues, protein_label=[pk], ligand=ligand)
+    if ligand is not None and result.records:
+        result.counts = {"ligand_atoms": ligand.num_atoms, "ligands_with_remarks": int(bool(ligand.remarks))}
     return result
 
 
@@ -262,8 +287,11 @@ def pocket_rows(protein: Protein, near: np.ndarray, cutoff: float) -> np.ndarray
     return rows
 
 
-def _positions(paths: Sequence[Path]) -> np.ndarray:
-    """[A, 3] Å heavy atoms of the first file that can be read.
+Read = TypeVar("Read")
+
+
+def first_readable(paths: Sequence[Path], read: Callable[[Path], Read]) -> Read:
+    """What `read` gives of the first of these files that it can read.
 
     Raises:
       FormatError: of none; the message has the reasons of all.
@@ -271,10 +299,15 @@ def _positions(paths: Sequence[Path]) -> np.ndarray:
     reasons = []
     for path in paths:
         try:
-            if path.name.lower().removesuffix(".gz").endswith(".pdbqt"):
-                atoms = pdbqt.read_atoms(path)  # their places are enough: the bonds would need Open Babel
-                return atoms.atom_positions[atoms.elements != 1]
-            return molecules.read_molecule(path).atom_positions
+            return read(path)
         except FormatError as error:
             reasons.append(str(error))
     raise FormatError("; ".join(reasons))
+
+
+def _positions(path: Path) -> np.ndarray:
+    """[A, 3] Å heavy atoms of a ligand."""
+    if path.name.lower().removesuffix(".gz").endswith(".pdbqt"):
+        atoms = pdbqt.read_atoms(path)  # their places are enough: the bonds would need Open Babel
+        return atoms.atom_positions[atoms.elements != 1]
+    return molecules.read_molecule(path).atom_positions

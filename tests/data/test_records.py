@@ -152,6 +152,7 @@ def test_metadata_counts_what_is_there(written):
         "groups": len(examples),
         "chains": sum(len(example.chain_ids) for example in examples),
         "residues": sum(int((example.residue_number > 0).sum()) for example in examples),
+        "ligand_atoms": 0,
         "slots": sum(example.num_slots for example in examples),
         "labelled": sum(int(example.label_mask.sum()) for example in examples),
         "positives": sum(int(example.label.sum()) for example in examples),
@@ -184,18 +185,24 @@ def test_labels_of_proteins_are_written_and_read(tmp_path):
     assert list((tmp_path / "wrong").iterdir()) == []
 
 
-def test_a_set_of_version_1_is_read(damaged):
-    """A set as it was written before labels of proteins: its examples have none, its labels are binary of residues."""
+@pytest.mark.parametrize(
+    ("version", "added"),
+    [(1, ["protein_label", "ligand_atoms", "ligand_bonds"]), (2, ["ligand_atoms", "ligand_bonds"])],
+)
+def test_a_set_of_an_older_version_is_read(damaged, version, added):
+    """A set as it was written before a field was added: its examples have none of it; without labels in the metadata
+    they are binary, of residues."""
     examples = {example.id: example for example in make_examples("test")}
     old = [records_module.tfrecord.parse_example(encode_example(example)) for example in examples.values()]
     for features in old:
-        del features["protein_label"]
+        for name in added:
+            del features[name]
     data = [records_module.tfrecord.serialize_example(features) for features in old]
     (damaged / "old").write_bytes(b"".join(map(records_module.tfrecord.frame, data)))
     length = np.array([len(record) for record in data])
     index = dict(np.load(damaged / records_module.index_file("test")))
     changes = {
-        "schema_version": np.int32(1),
+        "schema_version": np.int32(version),
         "shard_names": np.array(["old"]),
         "shard_bytes": np.array([(length + 16).sum()]),
         "shard": np.zeros(len(data), np.int32),
@@ -207,13 +214,14 @@ def test_a_set_of_version_1_is_read(damaged):
     }
     np.savez(damaged / records_module.index_file("test"), **(index | changes))
     path = damaged / records_module.METADATA_FILE
-    metadata = json.loads(path.read_text()) | {"schema_version": 1}
+    metadata = json.loads(path.read_text()) | {"schema_version": version}
     del metadata["labels"]
     path.write_text(json.dumps(metadata))
     records = RecordSet(damaged, "test")
     assert records.labels == Labels()
     for example in records:
         assert example.protein_label.shape == (0,)
+        assert example.ligand_atoms.shape == (0, 5)
         assert_equal(example, examples[example.id])
 
 

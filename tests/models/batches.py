@@ -11,6 +11,7 @@ import numpy as np
 
 from bihf_jax.data import alphabet
 from bihf_jax.data.batch import ProteinBatch
+from bihf_jax.data.ligand import ATOM_FIELDS, RESIDUES
 
 # These tests compile many programs that run once on tiny inputs: without LLVM's optimisation they take half the time.
 quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -100,6 +101,8 @@ def pack(rows: list[list[SyntheticProtein]], length: int, graphs: int = 4, offse
         "torsion_mask": np.zeros((count, length, 7), bool),
         "neighbours": own.astype(np.int32).copy(),
         "neighbour_mask": np.zeros((count, length, degree), bool),
+        "edge_type": np.zeros((count, length, degree), np.int8),
+        "ligand_atom": np.zeros((count, length, len(ATOM_FIELDS)), np.int8),
         "label": np.zeros((count, length), np.float32),
         "label_mask": np.zeros((count, length), bool),
         "weight": np.zeros((count, length), np.float32),
@@ -124,6 +127,7 @@ def pack(rows: list[list[SyntheticProtein]], length: int, graphs: int = 4, offse
             fields["torsion_mask"][row, slots] = protein.torsion_mask
             fields["neighbours"][row, slots] = protein.neighbours + start
             fields["neighbour_mask"][row, slots] = protein.neighbour_mask
+            fields["edge_type"][row, slots] = np.where(protein.neighbour_mask, RESIDUES, 0)
             fields["label_mask"][row, slots] = protein.structure_mask
             fields["weight"][row, slots] = 1.0
             fields["record"][row, number - 1] = number - 1
@@ -159,6 +163,10 @@ def noise_where_masked(batch: ProteinBatch, seed: int, invalid: bool = False) ->
         torsions=noisy(batch.torsions, batch.torsion_mask),
         neighbours=jnp.where(
             batch.neighbour_mask, batch.neighbours, rng.integers(-5000, 5000, batch.neighbours.shape, np.int32)
+        ),
+        edge_type=jnp.where(batch.neighbour_mask, batch.edge_type, rng.integers(0, 9, batch.edge_type.shape, np.int8)),
+        ligand_atom=jnp.where(
+            batch.structure_mask[..., None], batch.ligand_atom, rng.integers(0, 5, batch.ligand_atom.shape, np.int8)
         ),
         label=noisy(batch.label, batch.label_mask),
     )

@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bihf_jax.data.ligand import FIRST_BOND
 from bihf_jax.models import FusedEncoder
 from bihf_jax.models.structure import STRUCTURE_ENCODERS
 from bihf_jax.training.config import experiment_config
 from tests.conftest import REPOSITORY
+from tests.data.complexes import made_complex
 from tests.models.batches import (
     noise_where_masked,
     pack,
@@ -20,6 +22,8 @@ from tests.models.batches import (
     random_variables,
     transform,
 )
+from tests.models.test_ligand_nodes import FIRST_ATOM, grid_of
+from tests.models.test_structure import STAGES, all_stages
 from tests.training.small_run import small_config
 
 EXAMPLE = re.search(
@@ -68,3 +72,20 @@ def test_the_example_runs_in_the_fused_model():
     assert STRUCTURE_ENCODERS["smooth"].symmetry == "E(3)"
     leaves = jax.tree.leaves(gradient["params"]["structure"])
     assert all(np.all(np.isfinite(leaf)) and np.any(leaf != 0) for leaf in leaves)
+
+
+@pytest.mark.usefixtures("registered")
+def test_the_example_sees_ligands():
+    """With the setting, an atom has scalars, and its element and the bonds of the ligand change them."""
+    made = STRUCTURE_ENCODERS["smooth"]
+    encoder = made(made.config_class(width=12, ligands=True), STAGES)
+    batch = grid_of([made_complex()])
+    variables = random_variables(encoder, batch, method=all_stages)
+    encode = quick_jit(lambda batch: encoder.apply(variables, batch, method=all_stages))
+    plain = np.asarray(encode(batch))
+    np.testing.assert_array_equal(np.any(plain != 0, axis=-1), batch.structure_mask)
+    for changed in (
+        batch._replace(ligand_atom=batch.ligand_atom.at[0, FIRST_ATOM, 0].add(1)),
+        batch._replace(edge_type=jnp.where(batch.edge_type > FIRST_BOND, FIRST_BOND, batch.edge_type)),
+    ):
+        assert np.abs(encode(changed) - plain)[0, FIRST_ATOM].max() > 1e-4

@@ -1,9 +1,13 @@
 """`data_prep.build lba`: PDBbind's folders, a table, and ATOM3D's LMDB."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 
+from bihf_jax.data.ligand import BOND_TYPES, ELEMENTS
 from bihf_jax.protein import Protein
+from data_prep.inspect import check_example
 from data_prep.sources.lba import pocket_rows
 from tests.data_prep.formats.test_molecules import ACETATE_SDF, pdbqt_text
 from tests.data_prep.sources.command import examples, metadata, report, run
@@ -37,7 +41,8 @@ def pdbbind(tmp_path):
 def test_the_layout_of_pdbbind(pdbbind, tmp_path):
     """Exact Kd and Ki are labels; what is not taken, lacks a file or cannot be read is in the report, each by name."""
     folder, index = pdbbind
-    assert run("lba", tmp_path / "out", "--structures", folder, "--index", index, "--split", "1,0,0") == 0
+    arguments = ("--structures", folder, "--index", index, "--split", "1,0,0", "--no-ligand")
+    assert run("lba", tmp_path / "out", *arguments) == 0
     labels = {id: one.protein_label.tolist() for id, one in examples(tmp_path / "out").items()}
     assert labels == {"1abc": [2.0], "2abc": [6.0]}
     about = metadata(tmp_path / "out")
@@ -54,8 +59,8 @@ def test_the_layout_of_pdbbind(pdbbind, tmp_path):
 def test_bounds_and_other_kinds_are_taken_when_asked(pdbbind, tmp_path):
     """--bounds takes "<", --kinds takes IC50."""
     folder, index = pdbbind
-    arguments = ("--structures", folder, "--index", index, "--split", "1,0,0", "--bounds", "--kinds", "Kd,Ki,IC50")
-    assert run("lba", tmp_path / "out", *arguments) == 0
+    arguments = ("--structures", folder, "--index", index, "--split", "1,0,0", "--no-ligand")
+    assert run("lba", tmp_path / "out", *arguments, "--bounds", "--kinds", "Kd,Ki,IC50") == 0
     assert sorted(examples(tmp_path / "out")) == ["1abc", "2abc", "3abc", "4abc"]
 
 
@@ -63,7 +68,7 @@ def test_the_pocket_is_what_lies_near_the_ligand(pdbbind, tmp_path):
     """With --pocket the record has the residues near the ligand, as they are in the whole record."""
     pytest.importorskip("rdkit", reason="needs RDKit: pip install 'bihf_jax[ligands]'")
     folder, index = pdbbind
-    arguments = ("--structures", folder, "--index", index, "--split", "1,0,0")
+    arguments = ("--structures", folder, "--index", index, "--split", "1,0,0", "--no-ligand")
     assert run("lba", tmp_path / "whole", *arguments) == 0
     pocket = ("--pocket", 9, "--min-residues", 2)
     assert run("lba", tmp_path / "out", *arguments, *pocket) == 0
@@ -76,6 +81,39 @@ def test_the_pocket_is_what_lies_near_the_ligand(pdbbind, tmp_path):
     assert 2 <= len(expected) < 20
     np.testing.assert_array_equal(near.backbone[1:-1], whole.backbone[1:-1][expected])
     assert near.protein_label.tolist() == whole.protein_label.tolist()
+
+
+def test_the_ligand_is_in_the_record(pdbbind, tmp_path):
+    """Its heavy atoms and bonds stand behind the chain, in place, and the pocket has them too; --no-ligand leaves them
+    out."""
+    pytest.importorskip("rdkit", reason="needs RDKit: pip install 'bihf_jax[ligands]'")
+    folder, index = pdbbind
+    arguments = ("--structures", folder, "--index", index, "--split", "1,0,0")
+    for name, more in (("whole", ()), ("near", ("--pocket", 9, "--min-residues", 2)), ("alone", ("--no-ligand",))):
+        assert run("lba", tmp_path / name, *arguments, *more) == 0
+    for name in ("whole", "near"):
+        example = examples(tmp_path / name)["1abc"]
+        assert [ELEMENTS[atom] for atom in example.ligand_atoms[:, 0]] == ["C", "C", "O", "O"]
+        assert example.ligand_bonds[:, :2].tolist() == [[0, 1], [1, 2], [1, 3]]
+        assert [BOND_TYPES[kind] for kind in example.ligand_bonds[:, 2]] == ["single", "double", "single"]
+        atoms = [[float(x) for x in line.split()[:3]] for line in ACETATE_SDF.splitlines()[4:8]]
+        np.testing.assert_allclose(example.backbone[-4:, 1], atoms, atol=1e-4)
+        check_example(example)
+        assert metadata(tmp_path / name)["source"]["ligand_in_records"] is True
+        assert report(tmp_path / name)["counts"] == {"ligand_atoms": 8, "ligands_with_remarks": 0}
+    assert examples(tmp_path / "alone")["1abc"].ligand_atoms.shape == (0, 5)
+
+
+def test_without_its_readers_the_command_says_so_at_once(pdbbind, tmp_path, monkeypatch, capsys):
+    """Where RDKit is not installed nothing is read; the message has the fix and the way without."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "rdkit" else find(name))
+    folder, index = pdbbind
+    assert run("lba", tmp_path / "out", "--structures", folder, "--index", index) == 1
+    message = capsys.readouterr().err
+    assert "rdkit, not installed here: pip install 'bihf_jax[ligands]'" in message
+    assert "--no-ligand" in message
+    assert not (tmp_path / "out").exists()
 
 
 def test_pocket_rows_count_the_cutoff_itself():
@@ -99,7 +137,7 @@ def test_a_table_of_files(tmp_path):
     table = tmp_path / "table.csv"
     rows = [f"{id},{id}_receptor.pdbqt,{id}_ligand.pdbqt,{pk},train" for id, pk in (("a", 5.5), ("b", 6.5))]
     table.write_text("\n".join(["id,protein,ligand,pk,split", *rows]))
-    arguments = ("--structures", tmp_path, "--table", table, "--pocket", 8, "--min-residues", 1)
+    arguments = ("--structures", tmp_path, "--table", table, "--no-ligand", "--pocket", 8, "--min-residues", 1)
     assert run("lba", tmp_path / "out", *arguments) == 0
     assert {id: one.protein_label.tolist() for id, one in examples(tmp_path / "out", "train").items()} == {"a": [5.5]}
     assert report(tmp_path / "out")["outcomes"] == {"written": 1, "no_pocket": 1}
@@ -161,7 +199,7 @@ def test_real_complexes(shared_data, tmp_path):
     rows = [row for row in rows if row[1]][::18]
     table = tmp_path / "table.csv"
     table.write_text("\n".join(["id,protein,ligand,pk", *(",".join((row[0], *row[3:5], row[1])) for row in rows)]))
-    arguments = ("--structures", shared_data, "--table", table, "--pocket", 8, "--split", "1,0,0")
+    arguments = ("--structures", shared_data, "--table", table, "--pocket", 8, "--split", "1,0,0", "--no-ligand")
     assert run("lba", tmp_path / "out", *arguments) == 0
     found = examples(tmp_path / "out")
     assert len(found) == len(rows) >= 9
