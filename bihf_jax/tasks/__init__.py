@@ -66,7 +66,7 @@ TASKS: dict[str, TaskKind] = {
     "mqa": TaskKind(
         {"regression": RankingTask}, "protein", defaults={"loss_name": "huber", "huber_delta": 0.1, "output": "sigmoid"}
     ),
-    # Ligand binding affinity: -log10 K. Sequence and pocket only: the ligand's atoms are not in a record yet.
+    # Ligand binding affinity: -log10 K.
     "lba": TaskKind({"regression": RegressionTask}, "protein"),
     # Your own labels: what the record set says.
     "custom": TaskKind(TASK_TYPES, None),
