@@ -395,22 +395,30 @@ def table(reports: Iterable[Report]) -> str:
     return "\n".join(lines)
 
 
+SMALLEST_PART = 0.01  # of the cycles; the parts below it are "other"
+
+
 def parts_table(reports: Iterable[Report]) -> str:
     """Where the cost model's cycles of training steps go, as a Markdown table; "" where no report has parts."""
     reports = [report for report in reports if report.parts and report.case.step == "train"]
     if not reports:
         return ""
-    names = sorted({name for report in reports for name in report.parts})
+    totals = [sum(report.parts.values()) for report in reports]
+    shares = [
+        {part: cycles / total for part, cycles in report.parts.items()}
+        for report, total in zip(reports, totals, strict=True)
+    ]
+    names = sorted({name for parts in shares for name, share in parts.items() if share >= SMALLEST_PART})
     lines = [
         "Share of the cost model's cycles of a training step; of the pLM without its attention kernels:",
         "",
-        f"| chips | ESM-2 | method | million cycles | {' | '.join(names)} |",
-        "|" + "---|" * (4 + len(names)),
+        f"| chips | ESM-2 | method | million cycles | {' | '.join(names)} | other |",
+        "|" + "---|" * (5 + len(names)),
     ]
-    for report in reports:
-        case, total = report.case, sum(report.parts.values())
-        shares = [f"{report.parts[name] / total:.1%}" if name in report.parts else "" for name in names]
-        cells = [f"{case.topology} ({report.devices})", case.size, case.fusion, f"{total / 1e6:.1f}", *shares]
+    for report, parts, total in zip(reports, shares, totals, strict=True):
+        case, named = report.case, [parts.get(name, 0.0) for name in names]
+        cells = [f"{case.topology} ({report.devices})", case.size, case.fusion, f"{total / 1e6:.1f}"]
+        cells += [f"{share:.1%}" for share in (*named, 1 - sum(named))]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -482,9 +490,21 @@ def main() -> None:
     write_between_markers(arguments.docs, tables(done.values()))
 
 
+def _place(report: Report) -> tuple:
+    """Where a report stands in a table: small before large, as the methods are listed, training first."""
+    case = report.case
+    return (
+        case.topology.partition(":")[0],
+        report.devices,
+        list(SIZES).index(case.size),
+        list(FUSION_METHODS).index(case.fusion),
+        STEPS.index(case.step),
+    )
+
+
 def tables(reports: Iterable[Report]) -> str:
     """The table of the TPUs, and that of the CPU under its own heading."""
-    reports = list(reports)
+    reports = sorted(reports, key=_place)
     tpu = [report for report in reports if report.case.topology != CPU]
     cpu = [report for report in reports if report.case.topology == CPU]
     parts = [table(tpu), *filter(None, [parts_table(tpu)])] if tpu else []
