@@ -17,6 +17,7 @@ import numpy as np
 from bihf_jax.data.featurise import residue_slots
 from bihf_jax.export import programs
 from bihf_jax.export.card import model_card
+from bihf_jax.export.reload import outputs_of
 from bihf_jax.export.saved_model import write_saved_model
 from bihf_jax.export.stablehlo import PLATFORMS, write_stablehlo
 from bihf_jax.inference.predictor import Predictor
@@ -47,7 +48,7 @@ class _Reference:
 
     structure: Path
     protein: Protein
-    outputs: Mapping[str, np.ndarray]  # "score" [N] and "representation" [N, C] of its residues
+    outputs: Mapping[str, np.ndarray]  # `reload.outputs_of`
 
 
 def export_model(
@@ -93,6 +94,11 @@ def export_model(
         raise ExportError(f"{output.parent} is no folder; make it first, or give another --output")
     model = load_model(path, which=which)
     predictor = Predictor([model])
+    if form not in FORMS and (predictor.task.unit != "residue" or len(predictor.task.labels.names) > 1):
+        raise ExportError(
+            f"{form} holds models of one score a residue, and task {predictor.task.name!r} has another kind of output; "
+            f"export it as {' or '.join(FORMS)}"
+        )
     reference = _reference(predictor, structure)
     lengths = tuple(sorted(set(lengths or programs.default_lengths(model.config))))
     slots = reference.protein.num_residues + 2 * len(reference.protein.chain_ids)
@@ -188,11 +194,7 @@ def _write(
 
 def _reference(predictor: Predictor, structure: Path) -> _Reference:
     protein = Protein.from_file(structure)
-    outputs = {
-        "score": predictor.predict(protein).score,
-        "representation": predictor.embed(protein).per_residue,
-    }
-    return _Reference(Path(structure), protein, outputs)
+    return _Reference(Path(structure), protein, outputs_of(predictor, protein))
 
 
 def _compare(folder: Path, form: str, reference: _Reference) -> dict[str, float]:
@@ -211,7 +213,7 @@ def _compare(folder: Path, form: str, reference: _Reference) -> dict[str, float]
             hidden += "runpy.run_path(sys.argv[0], run_name='__main__')"
             _run([sys.executable, "-c", hidden, folder / "run.py", inputs, found])
         with np.load(found, allow_pickle=False) as outputs:
-            values = {name: outputs[name][rows] for name in reference.outputs}
+            values = {name: outputs[name][rows] for name in reference.outputs}  # "value" is in no program
     return compare_outputs(reference.outputs, values)
 
 

@@ -74,7 +74,7 @@ def scoring_function(config: ExperimentConfig, params: Any) -> Callable[[Mapping
         rows, length, neighbours = inputs["neighbours"].shape
         batch = empty_grid(rows, length, neighbours, config.data.graphs_per_row)._replace(**inputs)
         logits, encoded = model.apply({"params": tree}, batch, None, method="logits_and_features")
-        return {"score": task.scores(logits), "representation": encoded.representation.astype(jnp.float32)}
+        return {"score": task.scores(logits)[..., 0], "representation": encoded.representation.astype(jnp.float32)}
 
     return score
 

@@ -44,6 +44,17 @@ def structure(tmp_path_factory):
     return path
 
 
+def test_a_task_of_proteins(structure, tmp_path):
+    """The value of the protein is among what is compared; a program of residues cannot hold it."""
+    labels = {"unit": "protein", "type": "multiclass", "names": ["hydrolase", "ligase", "lyase"]}
+    run = make_run(tmp_path / "run", task={"name": "ec", "labels": labels})
+    out = export_model(run, tmp_path / "out", "orbax", structure=structure)
+    assert bihf_jax.load(out).predict(structure).value == bihf_jax.load(run).predict(structure).value
+    assert "value" in (out / "README.md").read_text().partition("odd.pdb")[2]
+    with pytest.raises(ExportError, match="stablehlo holds models of one score a residue, and task 'ec' has another"):
+        export_model(run, tmp_path / "program", "stablehlo", structure=structure)
+
+
 @pytest.mark.parametrize("form", ["safetensors", "orbax"])
 def test_what_loads_again(form, run, structure, tmp_path):
     """The export gives the original's scores, says its data, and can be exported again from."""
