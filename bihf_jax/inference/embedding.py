@@ -56,7 +56,7 @@ def choose_features(encoded: EncoderOutput, of: str, stage: int | None) -> Any:
     last = {"fused": encoded.representation, "sequence": encoded.sequence, "structure": encoded.structure}
     available = {(None, kind): features for kind, features in last.items() if features is not None}
     for name, features in encoded.intermediates.items():
-        at, what = name.split("/")
+        at, _, what = name.partition("/")  # the head's have no stage
         if what in KINDS:
             available[int(at.removeprefix("stage")), what] = features
     if (stage, of) not in available:

@@ -24,7 +24,7 @@ def fusion_values(encoded: EncoderOutput, batch: ProteinBatch) -> dict[str, jax.
     slots = SlotMasks.of(batch).protein_slots
     columns: dict[str, jax.Array] = {}
     for name, value in encoded.intermediates.items():
-        stage, what = name.split("/")
+        stage, _, what = name.partition("/")  # the head's have no stage
         if what in ("sequence_change", "structure_change"):
             columns[f"{stage}_{what}"] = value
         elif what == "gate":

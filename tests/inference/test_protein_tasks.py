@@ -46,6 +46,14 @@ def test_the_value_has_an_interval(predictor, prediction, odd):
         assert getattr(packed, ends) == pytest.approx(dict(getattr(prediction, ends)), abs=1e-5)
 
 
+def test_features_and_fusion_values_are_there_too(predictor, odd):
+    """What the head keeps beside them is of no stage."""
+    assert predictor.embed(odd, of="fused", stage=1).per_residue.shape[0] == len(predictor.predict(odd))
+    assert {"stage1_gate_sequence", "stage2_gate_structure"} <= set(
+        predictor.predict(odd, fusion_values=True).fusion_values
+    )
+
+
 def test_attribution_explains_the_highest_value(predictor, prediction, odd):
     """Against finite differences in the embedding of each residue type."""
     (member,) = predictor.members
