@@ -1,6 +1,7 @@
 """B-cell epitopes: residues that an antibody binds, from the antigen alone.
 
-Data: the five folds of ScanNet's BCE set, one as test, one as validation; or contacts in your own complexes.
+Data: the five folds of ScanNet's BCE set, one as test and clusters of the others as validation; or contacts in your own
+complexes.
 Metrics: AUC-PR, ROC-AUC and MCC over residues, intervals over complexes; the mean of the folds is yours to take.
 Cost: about that of configs/ppbs.py for as many residues.
 
