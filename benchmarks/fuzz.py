@@ -379,6 +379,13 @@ def keep(outcome: Outcome, folder: Path) -> Path:
     return path
 
 
+def print_counts(counts: collections.Counter[str], worker: Worker) -> None:
+    """Prints how many mutations ended how, and the memory that they took."""
+    for kind, number in counts.most_common():
+        print(f"  {number:6d} {kind}")
+    print(f"memory: up to {worker.peak_megabytes:.0f} MB more than the libraries' own")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the counts by outcome and the offenders; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -403,9 +410,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if sum(counts.values()) % 500 == 0:
             print(f"{sum(counts.values())} mutations, {len(offenders)} offenders", flush=True)
     print(f"{args.count} mutations of {len(files)} files in {time.monotonic() - start:.0f} s:")
-    for kind, number in counts.most_common():
-        print(f"  {number:6d} {kind}")
-    print(f"memory: up to {worker.peak_megabytes:.0f} MB more than the libraries' own")
+    print_counts(counts, worker)
     print(f"{len(offenders)} offenders")
     return 1 if offenders else 0
 

@@ -90,9 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 offenders += 1
                 print(f"{outcome.kind}: {outcome.detail}\n  {outcome.path} --seed {outcome.seed} --count 1", flush=True)
     print(f"{args.count} mutations of {len(files)} files in {time.monotonic() - start:.0f} s:")
-    for kind, number in counts.most_common():
-        print(f"  {number:6d} {kind}")
-    print(f"memory: up to {worker.peak_megabytes:.0f} MB more than the libraries' own\n{offenders} offenders")
+    fuzz.print_counts(counts, worker)
+    print(f"{offenders} offenders")
     return 1 if offenders else 0
 
 

@@ -1,4 +1,4 @@
-"""What the config documents share: reading their argument, `configs/x.py:fusion=global,runlocal=True`."""
+"""What the config documents share: their argument, `configs/x.py:fusion=global,runlocal=True`, and how they train."""
 
 import ast
 from typing import Any
@@ -38,3 +38,30 @@ def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
             raise ValueError(f"config argument {name}={text!r} is not a {type(default).__name__}")
         settings[name] = value
     return settings
+
+
+def training(arg: ConfigDict, evaluate_every: int) -> ConfigDict:
+    """`config.training` of the documents that train a fused model: `steps` and `learning_rate` of the argument.
+
+    Args:
+      arg: parsed, with these two.
+      evaluate_every: steps between validations, and between checkpoints.
+    """
+    config = ConfigDict()
+    config.steps = arg.steps
+    config.log_every = 20
+    config.evaluate_every = config.checkpoint_every = evaluate_every
+    config.optimizer = {
+        "learning_rate": arg.learning_rate,
+        "warmup_steps": arg.steps // 10,
+        "weight_decay": 0.05,
+    }
+    return config
+
+
+def shrink(config: ConfigDict) -> None:
+    """What `runlocal=True` makes of a config document: a minute on a laptop."""
+    config.data.rows = 1
+    config.training.steps = 20  # and a shorter warm-up with it
+    config.training.optimizer.warmup_steps = 2
+    config.training.evaluate_every = 10

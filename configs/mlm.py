@@ -74,9 +74,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
     }
 
     if arg.runlocal:
-        config.data.rows = 1
-        config.training.steps = 20
+        common.shrink(config)
         config.training.log_every = 5
-        config.training.evaluate_every = 10
-        config.training.optimizer.warmup_steps = 2
     return config

@@ -43,17 +43,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.encoder.residue_masking = 0.15
     config.head = {"hidden_width": 64}
 
-    config.training = ConfigDict()
-    config.training.steps = arg.steps
-    config.training.log_every = 20
-    config.training.evaluate_every = 100
-    config.training.checkpoint_every = 100
-    optimizer = {"learning_rate": arg.learning_rate, "warmup_steps": arg.steps // 10, "weight_decay": 0.05}
-    config.training.optimizer = optimizer
-
+    config.training = common.training(arg, evaluate_every=100)
     if arg.runlocal:
-        config.data.rows = 1
-        config.training.steps = 20  # and a shorter warm-up with it
-        config.training.optimizer.warmup_steps = 2
-        config.training.evaluate_every = 10
+        common.shrink(config)
     return config

@@ -51,17 +51,7 @@ def make_config(arg: ConfigDict, task: dict[str, Any]) -> ConfigDict:
     config.encoder.residue_masking = 0.1
     config.head = {"hidden_width": 128, "pooling": arg.pooling}
 
-    config.training = ConfigDict()
-    config.training.steps = arg.steps
-    config.training.log_every = 20
-    config.training.evaluate_every = max(1, arg.steps // 10)
-    config.training.checkpoint_every = max(1, arg.steps // 10)
-    optimizer = {"learning_rate": arg.learning_rate, "warmup_steps": arg.steps // 10, "weight_decay": 0.05}
-    config.training.optimizer = optimizer
-
+    config.training = common.training(arg, evaluate_every=max(1, arg.steps // 10))
     if arg.runlocal:
-        config.data.rows = 1
-        config.training.steps = 20  # and a shorter warm-up with it
-        config.training.optimizer.warmup_steps = 2
-        config.training.evaluate_every = 10
+        common.shrink(config)
     return config

@@ -48,7 +48,7 @@ def _forward(x: Array, scale: Array, bias: Array, epsilon: float) -> tuple[Array
 def _backward(saved: tuple[Array, Array, float], gradient: Array) -> tuple[Array, Array, Array, None]:
     """The gradient, its sums and means as matrix products.
 
-    XLA's CPU reductions of what autodiff writes take eight times as long; they were a sixth of a fused training step.
+    XLA's CPU reductions of what autodiff writes take several times as long.
     """
     x, scale, epsilon = saved
     width = x.shape[-1]
