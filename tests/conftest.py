@@ -13,9 +13,11 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 
-# Many tests train the same small model, some in processes of their own: it is compiled once a session.
-COMPILED = tempfile.mkdtemp(prefix="bihf_jax_compiled_")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED
+# Many tests train the same small model, some in processes of their own: it is compiled once a session, whose test
+# processes take the folder from the process that started them.
+STARTED_BY_ANOTHER = "PYTEST_XDIST_WORKER" in os.environ
+if not STARTED_BY_ANOTHER:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="bihf_jax_compiled_")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 
@@ -56,6 +58,11 @@ def sample_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Names bytes by their length: gzip data holds the second it was made in, and all processes must agree on names."""
+    return f"{argname}_{len(val)}_bytes" if isinstance(val, bytes) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first: a long file that starts last would keep one process busy and the others idle."""
     slow = {item.path: 0 for item in items}
@@ -65,5 +72,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """Removes the compiled programs."""
-    shutil.rmtree(COMPILED, ignore_errors=True)
+    """Removes the compiled programs, when the last test process has ended."""
+    if not STARTED_BY_ANOTHER:
+        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
