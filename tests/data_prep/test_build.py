@@ -1,6 +1,7 @@
 """`data_prep.build` from files to a record set, and what `check` and `inspect` say of it: every file accounted for."""
 
 import csv
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -389,6 +390,17 @@ def test_the_other_partner_enters_the_labels_only(structures):
         "chain_segment",
     ):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+
+
+def test_a_runner_needs_beam(structures, tmp_path, monkeypatch, capsys):
+    """What is missing, and how to get it, is said before anything is read."""
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name != "apache_beam" and find_spec(name))
+    assert run_build(structures, tmp_path / "out", "--runner", "DirectRunner") == 1
+    assert "pip install 'bihf_jax[prep,beam]'" in capsys.readouterr().err
+    assert run_build(structures, tmp_path / "out", "--runner-options=--region=R") == 1
+    assert "give --runner, too" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_check_counts_what_was_built(built, tmp_path, capsys):
