@@ -145,7 +145,7 @@ def picture(facts: Mapping[str, SplitFacts], overlaps: Sequence[Overlap], path: 
     _draw_histograms(lengths, {name: of_split.lengths for name, of_split in facts.items()}, "residues of a record")
     _draw_missing(missing, facts)
     _draw_labels(labels, facts)
-    _draw_relatives(relatives, overlaps)
+    _draw_relatives(relatives, [overlap for overlap in overlaps if overlap.split in facts])  # whole splits
     save_figure(figure, path)
 
 
