@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import pickle
 import shlex
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -45,6 +46,8 @@ class Runner:
 
     def read(self, source: Source, cache: Cache, waiting: Sequence[tuple[Item, str]]) -> Iterator[Result]:
         """`pipeline.Reader`: the workers write chunks of the cache."""
+        for leftover in cache.folder.glob(f"{JOBS}*"):  # of a build that was killed; the cache is locked
+            shutil.rmtree(leftover)
         if waiting:
             chunks = [waiting[start : start + CHUNK] for start in range(0, len(waiting), CHUNK)]
             jobs = [(cache.folder, source.read, source.options, chunk) for chunk in chunks]

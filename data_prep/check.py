@@ -54,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
         "--coverage", type=float, default=splits.COVERAGE, help="share of the shorter chain that must be aligned"
     )
     parser.add_argument("--alignment", choices=splits.TOOLS, help="tool; mmseqs where installed if absent")
+    parser.add_argument(
+        "--sensitivity", type=float, default=splits.SENSITIVITY, help="of MMseqs2, 1 to 7.5; less is many times faster"
+    )
     parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count(), help="threads of MMseqs2")
     parser.add_argument(
         "--fail-above",
@@ -74,6 +77,8 @@ def check(args: argparse.Namespace) -> int:
     splits.check_thresholds((1, 0, 0), args.identity, args.coverage)
     if args.fail_above is not None and not 0 <= args.fail_above <= 1:
         raise ValueError(f"--fail-above is {args.fail_above}; it must be a share, in [0, 1]")
+    if not 1 <= args.sensitivity <= splits.SENSITIVITY:
+        raise ValueError(f"--sensitivity is {args.sensitivity}; it must lie in [1, {splits.SENSITIVITY}]")
     tool = splits.choose_tool(args.alignment)
     metadata = read_metadata(args.records)
     parts = metadata.get("subset_of", {})
@@ -85,6 +90,7 @@ def check(args: argparse.Namespace) -> int:
         "coverage_of_shorter": args.coverage,
         "tool": tool,
         "tool_version": splits.tool_version(tool),
+        "sensitivity": args.sensitivity if tool == "mmseqs" else None,
     }
     tables = {"Splits": split_table(facts), "In common": overlap_table(overlaps, args.identity)}
     notes = _notes(facts, overlaps, method)
@@ -109,6 +115,7 @@ def _overlaps(
             coverage=args.coverage,
             tool=tool,
             threads=args.workers,
+            sensitivity=args.sensitivity,
         )
         overlaps.append(overlap)
         for part in (part for part, whole in parts.items() if whole == split):

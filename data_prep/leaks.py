@@ -118,7 +118,14 @@ def count_repeats(rows: Sequence[Row]) -> tuple[int, int]:
 
 
 def compare(
-    facts: SplitFacts, others: SplitFacts, *, identity: float, coverage: float, tool: str, threads: int = 1
+    facts: SplitFacts,
+    others: SplitFacts,
+    *,
+    identity: float,
+    coverage: float,
+    tool: str,
+    threads: int = 1,
+    sensitivity: float = splits.SENSITIVITY,
 ) -> Overlap:
     """The records of a split that have relatives in another; `data_prep.splits` says what relatives are.
 
@@ -129,13 +136,20 @@ def compare(
       coverage: least share of the shorter chain that is aligned, in [0, 1].
       tool: "mmseqs" or "biopython", which is given only so many pairs (`Overlap.not_searched`).
       threads: threads of MMseqs2.
+      sensitivity: of MMseqs2's search, 1 to 7.5.
     """
     rows_of_chain = _rows_of_chain(others.rows)
     chains, other_chains = list(_rows_of_chain(facts.rows)), list(rows_of_chain)
     not_searched = ""
     try:
         nearest = splits.nearest_among(
-            chains, other_chains, identity=identity, coverage=coverage, tool=tool, threads=threads
+            chains,
+            other_chains,
+            identity=identity,
+            coverage=coverage,
+            tool=tool,
+            threads=threads,
+            sensitivity=sensitivity,
         )
     except splits.TooManyPairsError as error:
         not_searched = str(error)
