@@ -20,7 +20,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from bihf_jax.data.example import Example
 from bihf_jax.data.records import decode_example
-from data_prep.cache import Cache, read_entry, write_chunk
+from data_prep.cache import Cache, CacheError, read_entry, write_chunk
 from data_prep.pipeline import CachedExamples, Item, Result, Source, cached_result, entry_of, read_item
 
 # Items or records that a worker takes at once; what it was at is read again when it is killed.
@@ -45,7 +45,11 @@ class Runner:
         return PipelineOptions([f"--runner={self.name}", *shlex.split(self.options)])
 
     def read(self, source: Source, cache: Cache, waiting: Sequence[tuple[Item, str]]) -> Iterator[Result]:
-        """`pipeline.Reader`: the workers write chunks of the cache."""
+        """`pipeline.Reader`: the workers write chunks of the cache.
+
+        Raises:
+          CacheError: the chunks are not there: the workers write to another file system.
+        """
         for leftover in cache.folder.glob(f"{JOBS}*"):  # of a build that was killed; the cache is locked
             shutil.rmtree(leftover)
         if waiting:
@@ -57,6 +61,11 @@ class Runner:
             ):
                 _ = pipeline | create(Path(folder), jobs) | beam.Map(_read_chunk)
             cache.find_chunks()
+        if missing := sum(key not in cache for _, key in waiting):
+            raise CacheError(
+                f"{missing} of {len(waiting)} items are not in {cache.folder} although the workers read them; all of "
+                "them must mount that folder under this path"
+            )
         for item, key in waiting:
             yield cached_result(cache, item, key)
 

@@ -100,7 +100,7 @@ class Cache:
                 self._places[_text(data, "key")] = Place(path, offset, len(data))
                 end = offset + len(tfrecord.frame(b"")) + len(data)
         except tfrecord.RecordError:
-            pass  # the rest was being written when the build was killed; `bytes_cut` counts it
+            pass  # the rest was being written when the build was killed, and is read again; `bytes_cut` counts it
         return end
 
     def __contains__(self, key: str) -> bool:

@@ -62,6 +62,13 @@ def test_what_the_workers_have_read_is_not_read_again(arguments, tmp_path, capsy
     assert content(tmp_path / "first") == content(tmp_path / "second")
 
 
+def test_workers_that_write_elsewhere_are_named(arguments, tmp_path, monkeypatch, capsys):
+    """Chunks that do not appear in the cache are an error that says what is wrong, not a set without them."""
+    monkeypatch.setattr(beam_run, "write_chunk", lambda *_: None)
+    assert run("custom", tmp_path / "out", *arguments, *BEAM) == 1
+    assert "9 of 9 items are not in" in capsys.readouterr().err
+
+
 def test_a_changed_job_is_not_unpickled(tmp_path):
     """A worker opens only what this run wrote."""
     beam_run.create(tmp_path, [("a", 1)])
