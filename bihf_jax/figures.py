@@ -6,6 +6,8 @@ from typing import IO, TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# Okabe and Ito (2008), told apart by colour-blind readers: blue, orange, green, purple, sky.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9")
 _DPI = 120
 
 

@@ -18,14 +18,17 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bihf_jax.data.records import METADATA_FILE
 from data_prep import label_summary, splits
 from data_prep.cache import Cache, CacheError
-from data_prep.pipeline import OUTCOMES, CachedExamples, Source, Summary, read_all
+from data_prep.pipeline import OUTCOMES, CachedExamples, Source, Summary, processes, read_all
 from data_prep.sources import TASKS
 from data_prep.splits import Split
+
+if TYPE_CHECKING:
+    from data_prep.beam_run import Runner
 
 REPORT_FILE = "report.json"
 CACHE_FOLDER = "cache"
@@ -80,6 +83,12 @@ def _add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--alignment", choices=splits.TOOLS, help="tool; mmseqs where installed if not given")
     parser.add_argument("--workers", type=int, default=multiprocessing.cpu_count(), help="processes")
+    parser.add_argument(
+        "--runner", help="of Apache Beam, such as DirectRunner or DataflowRunner, instead of processes of this machine"
+    )
+    parser.add_argument(
+        "--runner-options", default="", help="flags of the runner, in one text: '--project=P --region=R'"
+    )
     parser.add_argument("--shards", type=int, help="files of each split; chosen by size if not given")
 
 
@@ -99,7 +108,8 @@ def build(args: argparse.Namespace) -> dict[str, Any]:
     with cache:
         if cache.num_found or cache.bytes_cut:
             print(f"going on: {cache.num_found} items are in {cache.folder} ({cache.bytes_cut} bytes were cut off)")
-        report, summaries = read_all(source, cache, args.workers)
+        runner = _runner(args)
+        report, summaries = read_all(source, cache, processes(args.workers) if runner is None else runner.read)
         _write_report(args.out, report)
         _print_counts(source, report)
         if not summaries:
@@ -113,7 +123,7 @@ def build(args: argparse.Namespace) -> dict[str, Any]:
                 out = Path(scratch, folder) if folder else args.out
                 out.mkdir(exist_ok=True)
                 _write_report(out, report | {"groups": _groups(summaries, split)})
-                _write_records(args, out, source, cache, summaries, split)
+                _write_records(args, out, source, cache, summaries, split, runner)
                 print(f"written to {args.out / folder}")
             for folder in filter(None, made):
                 Path(scratch, folder).rename(args.out / folder)
@@ -146,7 +156,20 @@ def _check_settings(args: argparse.Namespace) -> list[float]:
         raise ValueError(
             f"writing records needs {' and '.join(missing)}: pip install 'bihf_jax[prep]' (reading them does not)"
         )
+    if args.runner_options and not args.runner:
+        raise ValueError(f"--runner-options {args.runner_options!r} are of a runner; give --runner, too")
+    if args.runner and not importlib.util.find_spec("apache_beam"):
+        raise ValueError(f"--runner {args.runner} needs Apache Beam: pip install 'bihf_jax[prep,beam]'")
     return fractions
+
+
+def _runner(args: argparse.Namespace) -> "Runner | None":
+    """The Beam runner that the command line names; None: processes of this machine."""
+    if not args.runner:
+        return None
+    from data_prep.beam_run import Runner  # an extra of its own
+
+    return Runner(args.runner, args.runner_options)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -250,6 +273,7 @@ def _write_records(
     cache: Cache,
     summaries: Mapping[str, Summary],
     split: Split,
+    runner: "Runner | None",
 ) -> None:
     # Imported here: it loads TensorFlow, which the worker processes have no use for.
     from data_prep import tfds_builder
@@ -266,7 +290,7 @@ def _write_records(
         "split_method": split.method,
     }
     counts = tfds_builder.write_record_set(
-        out, examples, metadata, args.shards, subsets=source.subsets if published else {}
+        out, examples, metadata, args.shards, subsets=source.subsets if published else {}, runner=runner
     )
     _print_overlap(split)
     for name, count in counts.items():

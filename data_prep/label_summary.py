@@ -1,6 +1,5 @@
-"""One phrase about the labels of a split."""
+"""The labels of a split: how often each value occurs, and one phrase about it."""
 
-from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -9,26 +8,52 @@ from bihf_jax.data.example import Example
 from bihf_jax.data.labels import Labels
 
 
+class LabelCounts:
+    """What the labels of many examples are, counted one example after the other.
+
+    Attributes:
+      number: of labels.
+      times: [classes] int64, how often each of `Labels.names` occurs; of binary labels, the positives [1]; of numbers,
+        nothing [0].
+      values: of labels that are numbers, the first one of each, float32 [labelled] an example.
+    """
+
+    def __init__(self, labels: Labels) -> None:
+        self.number = 0
+        self.times = np.zeros(0 if labels.type == "regression" else len(labels.names), np.int64)
+        self.values: list[np.ndarray] = []
+        self._labels = labels
+
+    def add(self, example: Example) -> None:
+        """Count the labels of `example`."""
+        values = self._labels.values_of(example)
+        self.number += len(values)
+        if self._labels.type == "regression":
+            self.values.append(values[:, 0].copy())
+        elif self._labels.type == "multiclass":
+            self.times += np.bincount(values[:, 0].astype(np.int64), minlength=len(self.times))
+        else:
+            self.times += (values > 0.5).sum(axis=0)
+
+    def __str__(self) -> str:
+        """Such as "12.3% positive", "7 of 7 classes, the largest 31.0%" or "mean 6.35, SD 1.90, from 2.00 to 11.92"."""
+        if not self.number:
+            return "no label"
+        if self._labels.type == "regression":
+            numbers = np.concatenate(self.values)
+            spread = f"mean {numbers.mean():.3g}, SD {numbers.std():.3g}"
+            return f"{spread}, from {numbers.min():.3g} to {numbers.max():.3g}"
+        if self._labels.type == "binary":
+            return f"{self.times[0] / self.number:.1%} positive"
+        present = f"{np.count_nonzero(self.times)} of {len(self.times)} classes"
+        if self._labels.type == "multiclass":
+            return f"{present}, the largest {self.times.max() / self.number:.1%}"
+        return f"{present}, {self.times.sum() / self.number:.2f} a protein"
+
+
 def summarise(labels: Labels, examples: Iterable[Example]) -> str:
-    """Such as "12.3% positive", "7 of 7 classes, the largest 31.0%" or "mean 6.35, SD 1.90, from 2.00 to 11.92"."""
-    values = [_values(labels, example) for example in examples]
-    numbers = np.concatenate([np.zeros((0, max(labels.num_values, 1)), np.float32), *values])
-    if not len(numbers):
-        return "no label"
-    if labels.type == "regression":
-        mean, deviation = numbers.mean(axis=0)[0], numbers.std(axis=0)[0]
-        return f"mean {mean:.3g}, SD {deviation:.3g}, from {numbers[:, 0].min():.3g} to {numbers[:, 0].max():.3g}"
-    if labels.type == "binary":
-        return f"{(numbers > 0.5).mean():.1%} positive"
-    if labels.type == "multiclass":
-        times = Counter(numbers[:, 0].astype(int).tolist())
-        return f"{len(times)} of {len(labels.names)} classes, the largest {max(times.values()) / len(numbers):.1%}"
-    present = int(numbers.any(axis=0).sum())
-    return f"{present} of {len(labels.names)} classes, {numbers.sum(axis=1).mean():.2f} a protein"
-
-
-def _values(labels: Labels, example: Example) -> np.ndarray:
-    """[labelled, values] the labels of one example."""
-    if labels.unit == "residue":
-        return example.label[example.label_mask][:, None]
-    return example.protein_label[None] if len(example.protein_label) else np.zeros((0, labels.num_values), np.float32)
+    """The phrase of `LabelCounts` about `examples`."""
+    counts = LabelCounts(labels)
+    for example in examples:
+        counts.add(example)
+    return str(counts)

@@ -20,7 +20,7 @@ from bihf_jax.data.featurise import OffsetOverflowError, make_example
 from bihf_jax.data.labels import Labels
 from bihf_jax.data.records import count_example, decode_example, encode_example
 from bihf_jax.protein import Protein, StructureError
-from data_prep.cache import Cache, key_of
+from data_prep.cache import Cache, Place, key_of
 from data_prep.formats.residues import MatchError
 from data_prep.formats.text import FormatError
 
@@ -137,6 +137,10 @@ class CachedExamples(Sequence[Example]):
         key, position = self._places[number]
         return decode_example(self._cache.records(key)[position])
 
+    def places(self) -> list[tuple[Place, int]]:
+        """Where each record lies, and its number among the records there, for readers in other processes."""
+        return [(self._cache.place(key), position) for key, position in self._places]
+
 
 # ---------------------------------------------------------------------------------------------------------------------
 # One item
@@ -211,15 +215,19 @@ def chain_sequences(protein: Protein) -> tuple[str, ...]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def read_all(source: Source, cache: Cache, workers: int) -> tuple[dict[str, Any], dict[str, Summary]]:
-    """The report, and the groups with records; the records are in `cache`."""
+# Reads items with their keys into the cache and gives their results, in any order: (source, cache, items and keys).
+Reader = Callable[[Source, Cache, Sequence[tuple[Item, str]]], Iterator[Result]]
+
+
+def read_all(source: Source, cache: Cache, reader: Reader) -> tuple[dict[str, Any], dict[str, Summary]]:
+    """The report, and the groups with records; the records are in `cache`. What it lacks `reader` reads."""
     _check_ids(source.items)
     counts: Counter[str] = Counter()
     files: dict[str, Counter[str]] = defaultdict(Counter)
     more: Counter[str] = Counter()
     problems = []
     places, residues, chains = defaultdict(list), Counter(), defaultdict(set)
-    for item, key, result in _results(source, cache, workers):
+    for item, key, result in _results(source, cache, reader):
         more.update(result.counts)
         for outcome in result.outcomes:
             counts[outcome.what] += 1
@@ -252,26 +260,46 @@ def _check_ids(items: Sequence[Item]) -> None:
             raise ValueError(f"{times} items are called {id!r}; ids must differ: rename the files or the rows")
 
 
-def _results(source: Source, cache: Cache, workers: int) -> Iterator[tuple[Item, str, Result]]:
+def _results(source: Source, cache: Cache, reader: Reader) -> Iterator[tuple[Item, str, Result]]:
     """Each item with its key and its result (the records are in the cache, too), cached ones first."""
     waiting = []
     with tqdm(total=len(source.items), desc="reading", unit=f" {source.nouns[0]}", mininterval=1) as bar:
         for item in source.items:
             key = key_of(source.root, source.read, source.options, item)
             if key in cache:
-                yield item, key, _decoded(item, *cache.read(key))
+                yield item, key, cached_result(cache, item, key)
                 bar.update()
             else:
                 waiting.append((item, key))
         bar.refresh()
         key_of_item = {item.id: (item, key) for item, key in waiting}
+        for result in reader(source, cache, waiting):
+            yield *key_of_item[result.item], result
+            bar.update()
+
+
+def processes(workers: int) -> Reader:
+    """The reader that has so many processes of this machine."""
+
+    def read(source: Source, cache: Cache, waiting: Sequence[tuple[Item, str]]) -> Iterator[Result]:
+        key_of_item = {item.id: key for item, key in waiting}
         for result in run([item for item, _ in waiting], source.read, source.options, workers):
-            item, key = key_of_item[result.item]
             # What a dead worker would have said is not known: it is tried again in the next run.
             if not any(outcome.what == "worker_died" for outcome in result.outcomes):
-                cache.add(key, _about(result), result.records)
-            yield item, key, result
-            bar.update()
+                cache.add(*entry_of(key_of_item[result.item], result))
+            yield result
+
+    return read
+
+
+def entry_of(key: str, result: Result) -> tuple[str, dict[str, Any], list[bytes]]:
+    """`result` as the arguments of `Cache.add`."""
+    return key, _about(result), result.records
+
+
+def cached_result(cache: Cache, item: Item, key: str) -> Result:
+    """The result of an item that is in the cache."""
+    return _decoded(item, *cache.read(key))
 
 
 def _about(result: Result) -> dict[str, Any]:

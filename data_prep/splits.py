@@ -23,7 +23,7 @@ with BLAST's gapped parameters. The fallback aligns every pair: exact, and quadr
 
 **Sequences by the hundred thousand** (`cluster_sequences`, for pretraining) are too many to align each with each.
 MMseqs2's linclust (Steinegger and Söding 2018) compares only those that share k-mers, in linear time, and so misses
-distant relatives; `related_to_others` finds those of the few that are held out, by the search above. Without MMseqs2,
+distant relatives; `nearest_among` finds those of the few that are held out, by the search above. Without MMseqs2,
 up to `MAX_FALLBACK_CHAINS` sequences are clustered as chains are.
 """
 
@@ -48,6 +48,7 @@ TOOLS = ("mmseqs", "biopython")
 IDENTITY = 0.3
 COVERAGE = 0.5
 MAX_EVALUE = 1e-3
+SENSITIVITY = 7.5  # of MMseqs2's search
 MIN_ALIGNED = 20
 MIN_CONTAINED = 8
 MAX_CONTAINED = 29
@@ -56,9 +57,10 @@ MAX_FALLBACK_CHAINS = 3000
 
 # Gapped Karlin-Altschul parameters of BLOSUM62 with gap costs 11 + 1 (NCBI BLAST, blast_stat.c).
 _LAMBDA, _K = 0.267, 0.041
-_HIT_COLUMNS = "query,target,fident,qstart,qend,tstart,tend"  # of MMseqs2, as `_read_hits` takes them
+_HIT_COLUMNS = "query,target,fident,qstart,qend,tstart,tend"  # of MMseqs2, as `_mmseqs_hits` reads them
 
 Pair = tuple[int, int]
+Hit = tuple[int, int, float]  # query, target, share of identical residues
 
 
 @dataclasses.dataclass(frozen=True)
@@ -455,26 +457,88 @@ def _linclust(
     return representative
 
 
-def related_to_others(
-    sequences: Sequence[str], others: Sequence[str], *, identity: float, coverage: float, threads: int = 1
-) -> np.ndarray:
-    """[N] bool: sequences that have a relative among `others`, by the rule of the module docstring. Needs MMseqs2.
+class TooManyPairsError(ValueError):
+    """More sequences than Biopython can align each with each; MMseqs2 could."""
 
-    MMseqs2's own sensitivity (5.7) is used, and the 300 best hits.
+
+@dataclasses.dataclass(frozen=True)
+class Nearest:
+    """The most identical relative of each of N sequences among M others.
+
+    Attributes:
+      identity: [N] float64, of the aligned residues, in [0, 1]; 0 where there is no relative.
+      index: [N] int64, which of the others it is; -1 where there is none.
     """
-    related = np.zeros(len(sequences), bool)
-    with tempfile.TemporaryDirectory(prefix="mmseqs-") as scratch:
-        query, target, hits = (Path(scratch, name) for name in ("query.fasta", "target.fasta", "hits.tsv"))
-        _write_fasta(query, map(str, range(len(sequences))), sequences)
-        # Numbered on, so that a hit names its sequence.
-        _write_fasta(target, map(str, range(len(sequences), len(sequences) + len(others))), others)
-        options = ["-e", MAX_EVALUE, "--alignment-mode", 3, "--threads", threads, "-v", 1]
-        options += ["--format-output", _HIT_COLUMNS]
-        _mmseqs("easy-search", query, target, hits, Path(scratch, "work"), *options)
-        lengths = [len(sequence) for sequence in itertools.chain(sequences, others)]
-        for first, _ in _read_hits(hits.read_text("ascii").splitlines(), lengths, identity, coverage):
-            related[first] = True
-    return related
+
+    identity: np.ndarray
+    index: np.ndarray
+
+
+def equal_among(sequences: Sequence[str], others: Sequence[str]) -> Nearest:
+    """Which of the others each sequence is equal to; chains too short to relate anything are not looked for."""
+    place = {sequence: j for j, sequence in reversed(list(enumerate(others)))}
+    index = np.array([place.get(sequence, -1) if relates(sequence) else -1 for sequence in sequences], np.int64)
+    return Nearest((index >= 0).astype(np.float64), index)
+
+
+def nearest_among(
+    sequences: Sequence[str],
+    others: Sequence[str],
+    *,
+    identity: float,
+    coverage: float,
+    tool: str = "mmseqs",
+    threads: int = 1,
+    sensitivity: float = SENSITIVITY,
+    max_hits: int | None = None,
+) -> Nearest:
+    """The nearest relative of each sequence among others, by the rule of the module docstring.
+
+    Args:
+      sequences: N sequences.
+      others: M sequences.
+      identity: least share of identical residues among aligned columns, in [0, 1].
+      coverage: least share of the shorter sequence that is aligned, in [0, 1].
+      tool: "mmseqs" or "biopython", which aligns each with each.
+      threads: threads of MMseqs2.
+      sensitivity: of MMseqs2's search, 1 to 7.5.
+      max_hits: that MMseqs2 aligns of each sequence; all if None.
+
+    Raises:
+      TooManyPairsError: more than those of `MAX_FALLBACK_CHAINS` chains, for Biopython.
+    """
+    nearest = equal_among(sequences, others)
+    for first, second in _contained_among(sequences, others):
+        _take_nearer(nearest, first, second, 1.0)
+    # What has an equal among the others has no nearer relative.
+    left = [i for i in np.flatnonzero(nearest.identity < 1).tolist() if _can_be_aligned(sequences[i])]
+    right = [j for j, sequence in enumerate(others) if _can_be_aligned(sequence)]
+    if left and right:
+        queries, targets = [sequences[i] for i in left], [others[j] for j in right]
+        if tool == "mmseqs":
+            hits = _mmseqs_hits(queries, targets, coverage, threads, sensitivity, max_hits or max(300, len(targets)))
+        else:
+            hits = _biopython_hits(queries, targets, coverage)
+        for first, second, found in hits:
+            if found >= identity:
+                _take_nearer(nearest, left[first], right[second], found)
+    return nearest
+
+
+def _take_nearer(nearest: Nearest, first: int, second: int, identity: float) -> None:
+    if identity > nearest.identity[first]:
+        nearest.identity[first], nearest.index[first] = identity, second
+
+
+def _can_be_aligned(sequence: str) -> bool:
+    return relates(sequence) and len(sequence) >= MIN_ALIGNED
+
+
+def _contained_among(sequences: Sequence[str], others: Sequence[str]) -> Iterator[Pair]:
+    """(i, j) of `contained_pairs` that are one of the sequences and one of the others."""
+    for first, second in contained_pairs([*sequences, *others]):
+        if first < len(sequences) <= second:
+            yield first, second - len(sequences)
 
 
 def _write_fasta(path: Path, names: Iterable[str], sequences: Iterable[str]) -> None:
@@ -488,27 +552,34 @@ def _mmseqs(command: str, *arguments: Any) -> None:
         raise RuntimeError(f"mmseqs {command} ended with code {run.returncode}: {run.stderr or run.stdout}")
 
 
-def _mmseqs_pairs(sequences: Sequence[str], identity: float, coverage: float, threads: int) -> set[Pair]:
+def _mmseqs_hits(
+    queries: Sequence[str],
+    targets: Sequence[str],
+    coverage: float,
+    threads: int,
+    sensitivity: float = SENSITIVITY,
+    max_hits: int | None = None,
+) -> Iterator[Hit]:
     with tempfile.TemporaryDirectory(prefix="mmseqs-") as scratch:
-        fasta, hits = Path(scratch, "chains.fasta"), Path(scratch, "hits.tsv")
-        _write_fasta(fasta, map(str, range(len(sequences))), sequences)
-        options = ["-s", 7.5, "-e", MAX_EVALUE, "--alignment-mode", 3, "--threads", threads, "-v", 1]
+        query, target, hits = (Path(scratch, name) for name in ("query.fasta", "target.fasta", "hits.tsv"))
+        _write_fasta(query, map(str, range(len(queries))), queries)
+        _write_fasta(target, map(str, range(len(targets))), targets)
+        options = ["-s", sensitivity, "-e", MAX_EVALUE, "--alignment-mode", 3, "--threads", threads, "-v", 1]
         # The prefilter keeps 300 hits a chain by default: too few for a large family, and a lost hit is a leak.
-        options += ["--max-seqs", max(300, len(sequences)), "--format-output", _HIT_COLUMNS]
-        _mmseqs("easy-search", fasta, fasta, hits, Path(scratch, "work"), *options)
-        lengths = [len(sequence) for sequence in sequences]
-        return set(_read_hits(hits.read_text("ascii").splitlines(), lengths, identity, coverage))
+        options += ["--max-seqs", max_hits or max(300, len(targets)), "--format-output", _HIT_COLUMNS]
+        _mmseqs("easy-search", query, target, hits, Path(scratch, "work"), *options)
+        with open(hits, encoding="ascii") as lines:
+            for line in lines:
+                first, second, identical, *ends = line.split("\t")
+                lengths = len(queries[int(first)]), len(targets[int(second)])
+                spans = [int(ends[1]) - int(ends[0]) + 1, int(ends[3]) - int(ends[2]) + 1]
+                if spans[lengths.index(min(lengths))] >= coverage * min(lengths):
+                    yield int(first), int(second), float(identical)
 
 
-def _read_hits(lines: Iterable[str], lengths: Sequence[int], identity: float, coverage: float) -> Iterator[Pair]:
-    for line in lines:
-        query, target, identical, *ends = line.split("\t")
-        first, second = sorted((int(query), int(target)))
-        spans = {int(query): (int(ends[0]), int(ends[1])), int(target): (int(ends[2]), int(ends[3]))}
-        shorter = min(first, second, key=lambda number: lengths[number])
-        start, end = spans[shorter]
-        if first != second and float(identical) >= identity and end - start + 1 >= coverage * lengths[shorter]:
-            yield first, second
+def _mmseqs_pairs(sequences: Sequence[str], identity: float, coverage: float, threads: int) -> set[Pair]:
+    hits = _mmseqs_hits(sequences, sequences, coverage, threads)
+    return {(min(i, j), max(i, j)) for i, j, identical in hits if i != j and identical >= identity}
 
 
 def _biopython_pairs(sequences: Sequence[str], identity: float, coverage: float, threads: int) -> set[Pair]:
@@ -518,22 +589,32 @@ def _biopython_pairs(sequences: Sequence[str], identity: float, coverage: float,
     forest = _Forest(len(sequences))
     pairs = set()
     count = math.comb(len(sequences), 2)
-    for first, second in tqdm(
-        itertools.combinations(range(len(sequences)), 2),
-        total=count,
-        desc="aligning chains",
-        unit=" pairs",
-        disable=None,
-    ):
+    for first, second in _progress(itertools.combinations(range(len(sequences)), 2), count):
         if forest.root(first) == forest.root(second):
             continue  # single linkage: nothing more to learn from this pair
-        a, b = sequences[first], sequences[second]
-        if _expectation(aligner.score(a, b), len(a), total) > MAX_EVALUE:
-            continue
-        if _aligned_well(aligner.align(a, b)[0], min(len(a), len(b)), identity, coverage):
+        if _aligned_identity(aligner, sequences[first], sequences[second], total, coverage) >= identity:
             pairs.add((first, second))
             forest.join(first, second)
     return pairs
+
+
+def _biopython_hits(queries: Sequence[str], targets: Sequence[str], coverage: float) -> Iterator[Hit]:
+    count = len(queries) * len(targets)
+    if count > (most := math.comb(MAX_FALLBACK_CHAINS, 2)):
+        raise TooManyPairsError(
+            f"{len(queries)} sequences against {len(targets)} are {count} alignments, Biopython is given at most "
+            f"{most}; install MMseqs2 (Debian package mmseqs2)"
+        )
+    aligner = _local_aligner()
+    total = sum(map(len, targets))
+    for first, second in _progress(itertools.product(range(len(queries)), range(len(targets))), count):
+        identical = _aligned_identity(aligner, queries[first], targets[second], total, coverage)
+        if identical >= 0:
+            yield first, second, identical
+
+
+def _progress(pairs: Iterable[Pair], count: int) -> Iterable[Pair]:
+    return tqdm(pairs, total=count, desc="aligning chains", unit=" pairs", disable=None)
 
 
 def _local_aligner() -> Any:
@@ -552,13 +633,20 @@ def _expectation(score: float, query_length: int, total_length: int) -> float:
     return _K * query_length * total_length * math.exp(-_LAMBDA * score)
 
 
-def _aligned_well(alignment: Any, shorter: int, identity: float, coverage: float) -> bool:
+def _aligned_identity(aligner: Any, first: str, second: str, total_length: int, coverage: float) -> float:
+    """Share of identical residues among the aligned columns; -1 where the alignment is by chance or covers too little.
+
+    A first sequence that is expected in a database of `total_length` residues is aligned by chance.
+    """
+    if _expectation(aligner.score(first, second), len(first), total_length) > MAX_EVALUE:
+        return -1.0
+    alignment = aligner.align(first, second)[0]
     counts = alignment.counts()
     columns = counts.identities + counts.mismatches + counts.gaps
+    lengths = len(first), len(second)
     spans = [int(ends[-1] - ends[0]) for ends in alignment.coordinates]
-    lengths = [len(alignment.target), len(alignment.query)]
-    span = spans[lengths.index(shorter)]
-    return counts.identities >= identity * columns and span >= coverage * shorter
+    covers = spans[lengths.index(min(lengths))] >= coverage * min(lengths)
+    return counts.identities / columns if covers else -1.0
 
 
 def assign_clusters(

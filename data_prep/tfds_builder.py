@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from bihf_jax.data.example import SCHEMA_VERSION, Example, Field, schema
 from bihf_jax.data.labels import Labels
 from bihf_jax.data.records import METADATA_FILE, write_index
 from data_prep.pipeline import Subset
+
+if TYPE_CHECKING:
+    from data_prep.beam_run import Runner
 
 # TensorFlow would reserve the memory of every accelerator it sees, and it only writes files here.
 for _kind in ("GPU", "TPU"):
@@ -53,10 +56,19 @@ class RecordSetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version(f"{SCHEMA_VERSION}.0.0")
 
     def __init__(
-        self, *, examples: Mapping[str, Sequence[Example]], description: str, data_dir: Path, sequences_only: bool
+        self,
+        *,
+        examples: Mapping[str, Sequence[Example]],
+        description: str,
+        data_dir: Path,
+        sequences_only: bool,
+        runner: "Runner | None" = None,
     ) -> None:
-        """`examples` by split; they are read once, in order, and never all held in memory."""
+        """`examples` by split; they are read once, in order, and never all held in memory. A runner needs cached ones,
+        and lays what it needs beside the records."""
         self._examples = examples
+        self._runner = runner
+        self._jobs = data_dir.resolve()
         self._description = description
         self._features = features(sequences_only=sequences_only)
         super().__init__(data_dir=data_dir)
@@ -68,10 +80,19 @@ class RecordSetBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         del dl_manager
         return {split: self._generate_examples(examples) for split, examples in self._examples.items()}
 
-    def _generate_examples(self, examples: Sequence[Example]) -> Iterator[tuple[str, dict[str, Any]]]:
-        for example in examples:
-            # The key orders the records: tensorflow-datasets sorts them by its hash, the same way each time.
-            yield example.id, {name: _plain(getattr(example, name)) for name in self._features}
+    def _generate_examples(self, examples: Sequence[Example]) -> Any:
+        if self._runner is not None:
+            from data_prep import beam_run
+
+            return beam_run.examples(self._jobs, examples, features_of)
+        names = list(self._features)
+        # The key orders the records: tensorflow-datasets sorts them by its hash, the same way each time.
+        return ((example.id, features_of(example, names)) for example in examples)
+
+
+def features_of(example: Example, names: Sequence[str] | None = None) -> dict[str, Any]:
+    """The fields of an example as tensorflow-datasets takes them; all of the schema where no `names` are given."""
+    return {name: _plain(getattr(example, name)) for name in names or schema()}
 
 
 def _plain(value: Any) -> Any:
@@ -80,6 +101,8 @@ def _plain(value: Any) -> Any:
 
 def _with_records(subsets: Mapping[str, Subset], examples: Mapping[str, Sequence[Example]]) -> dict[str, Subset]:
     """The subsets that have a record."""
+    if not subsets:
+        return {}
     groups = {split: {example.group for example in of_split} for split, of_split in examples.items()}
     return {name: subset for name, subset in subsets.items() if subset.groups & groups.get(subset.split, set())}
 
@@ -92,6 +115,7 @@ def write_record_set(
     subsets: Mapping[str, Subset] | None = None,
     *,
     sequences_only: bool = False,
+    runner: "Runner | None" = None,
 ) -> dict[str, dict[str, int]]:
     """Write `examples` as a record set into `directory`.
 
@@ -108,6 +132,8 @@ def write_record_set(
       subsets: name -> part of a split that can be read like a split. It has an index of its own into the shards of its
         split; one without records is left out.
       sequences_only: leave structure and labels out of the records (`example.schema`).
+      runner: writes the shards on Apache Beam; `examples` are then `pipeline.CachedExamples`, with structure. This
+        process otherwise.
 
     Returns:
       Split or subset -> what it holds, as `bihf_jax.data.records.write_index` counts it.
@@ -133,8 +159,10 @@ def write_record_set(
             description=f"{metadata['task']} records of bihf_jax",
             data_dir=Path(scratch),
             sequences_only=sequences_only,
+            runner=runner,
         )
-        config = tfds.download.DownloadConfig(num_shards=shards, try_download_gcs=False)
+        options = None if runner is None else runner.pipeline_options()
+        config = tfds.download.DownloadConfig(num_shards=shards, try_download_gcs=False, beam_options=options)
         tfds.disable_progress_bar()
         with contextlib.redirect_stdout(io.StringIO()):  # it would talk of downloading, and there is none
             builder.download_and_prepare(download_config=config)

@@ -734,7 +734,8 @@ def _sort_polymer(
             if not is_amino and not _has_backbone(residue):
                 others.append((index, residue))
                 continue
-            number, code = residue.seqid.num, residue.seqid.icode
+            seqid = residue.seqid
+            number, code = seqid.num, seqid.icode
             if positions and (positions[-1].number, positions[-1].code) == (number, code):
                 positions[-1].residues.append(index)
                 positions[-1].names.append(residue.name)
@@ -886,8 +887,9 @@ class _Atoms:
 
     def _atom_index(self, row: np.ndarray, slot: np.ndarray, names: list[str]) -> np.ndarray:
         """Index into `ATOM_NAMES` of each row's atom, -1 where it is none of them."""
-        unique, inverse = np.unique(self.name[row], return_inverse=True)
-        decoded = [name.decode("latin-1") for name in unique]
+        # Eight bytes as one integer: sorts many times as fast as text.
+        unique, inverse = np.unique(self.name[row].view(np.uint64), return_inverse=True)
+        decoded = [name.decode("latin-1") for name in unique.view("S8")]
         index = np.array([residue_constants.ATOM_INDEX.get(name, -1) for name in decoded], dtype=np.int64)[inverse]
         aliased = np.array([name in _ALIASED_ATOMS for name in decoded], dtype=bool)[inverse]
         for at in np.flatnonzero(aliased):

@@ -1,6 +1,6 @@
 """PNG pictures of a run and its predictions: curves, confusion matrix, scatter, calibration; of methods side by side.
 
-Colours are those of Okabe and Ito (2008), told apart by colour-blind readers, and every line has its own dash too.
+Colours are `figures.COLOURS`, and every line has its own dash too.
 """
 
 import os
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bihf_jax.figures import new_figure, save_figure
+from bihf_jax.figures import COLOURS, new_figure, save_figure
 from bihf_jax.tasks import metrics
 from bihf_jax.tasks.comparison import Comparison
 from bihf_jax.tasks.labelled import Labelled
@@ -17,7 +17,7 @@ from bihf_jax.tasks.labelled import Labelled
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_BLUE, _ORANGE, _GREEN, _PURPLE, _SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
+_BLUE, _ORANGE, _GREEN, _PURPLE, _SKY = COLOURS
 _LINES = ((_BLUE, "-"), (_ORANGE, "--"), (_GREEN, "-."), (_PURPLE, ":"), (_SKY, (0, (5, 1, 1, 1, 1, 1))))
 _GREY = "#666666"
 _CONFUSION_CLASSES = 25  # rows of a confusion matrix that can be read

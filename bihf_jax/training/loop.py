@@ -85,7 +85,7 @@ class _Interval:
                 raise NonFiniteLossError(
                     f"step {step}: loss {loss_sum / weight if weight else loss_sum}, gradient norm {gradient_norm}; "
                     f"nothing from this step on was saved. Last good checkpoint: {last_good}. Lower "
-                    f"config.training.optimizer.learning_rate, or check the records with data_prep.inspect"
+                    f"config.training.optimizer.learning_rate, or check the records with data_prep.check"
                 )
             self.pending.append(numbers)
         self._waiting.clear()

@@ -19,7 +19,7 @@ from bihf_jax.data.ligand import (
     MAX_CONTACTS,
 )
 from bihf_jax.data.records import count_example, decode_example, encode_example
-from data_prep.inspect import check_example
+from data_prep.facts import check_example
 from tests.data.complexes import made_complex, made_ligand, made_protein, permuted
 from tests.models.batches import random_rotation
 

@@ -1,6 +1,7 @@
-"""`data_prep.build` from files to a record set, and `data_prep.inspect` of it: every input file accounted for."""
+"""`data_prep.build` from files to a record set, and what `check` and `inspect` say of it: every file accounted for."""
 
 import csv
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from bihf_jax.data.records import RecordSet, decode_example
-from data_prep import build, inspect, pipeline
+from data_prep import build, check, inspect, pipeline
 from data_prep.sources import complexes
 from data_prep.sources.complexes import Complex, LabelRow, Options, Part, read_complex
 from tests.data_prep.structures import chain_lines, random_sequence, write_pair, write_pdb
@@ -391,18 +392,25 @@ def test_the_other_partner_enters_the_labels_only(structures):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
 
 
-def test_inspect_shows_the_splits(built, capsys):
-    """The table has the counts of the report and the method of the split."""
-    assert inspect.main([str(built), "--verify"]) == 0
-    out = capsys.readouterr().out
-    assert "train: " in out
-    assert "records are sound" in out
-    rows = {
-        line[:20].strip(): line.split()[-3:] for line in out.splitlines() if line.startswith(("records ", "groups "))
-    }
-    assert sum(map(int, rows["records"])) == 16
-    assert sum(map(int, rows["groups"])) == 9
-    assert '"tool": "biopython"' in out
+def test_a_runner_needs_beam(structures, tmp_path, monkeypatch, capsys):
+    """What is missing, and how to get it, is said before anything is read."""
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name != "apache_beam" and find_spec(name))
+    assert run_build(structures, tmp_path / "out", "--runner", "DirectRunner") == 1
+    assert "pip install 'bihf_jax[prep,beam]'" in capsys.readouterr().err
+    assert run_build(structures, tmp_path / "out", "--runner-options=--region=R") == 1
+    assert "give --runner, too" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_check_counts_what_was_built(built, tmp_path, capsys):
+    """The table has the counts of the report, and a split by cluster has no relatives."""
+    arguments = [built, "--alignment", "biopython", "--out", tmp_path, "--fail-above", "0"]
+    assert check.main([str(argument) for argument in arguments]) == 0
+    splits = json.loads((tmp_path / check.REPORT_FILE).read_text())["splits"]
+    assert sum(split["records"] for split in splits.values()) == 16
+    assert sum(split["groups"] for split in splits.values()) == 9
+    assert "same structure" in capsys.readouterr().out
 
 
 def test_inspect_shows_a_record(built, capsys):
@@ -414,38 +422,10 @@ def test_inspect_shows_a_record(built, capsys):
     assert sum(line.count("*") for line in out.splitlines() if line.startswith("  ")) == example.label.sum()
 
 
-def test_inspect_finds_damage(built, tmp_path, capsys):
-    """--verify names each damaged record and ends with exit code 1, as a missing record does."""
-    copy = shutil.copytree(built, tmp_path / "copy")
-    shard = next(copy.glob("records-train*"))
-    content = bytearray(shard.read_bytes())
-    content[200] ^= 1
-    shard.write_bytes(content)
-    assert inspect.main([str(copy), "--verify"]) == 1
-    assert f"record 0 of {shard}" in capsys.readouterr().err
+def test_inspect_without_a_record_is_an_error(built, tmp_path, capsys):
     assert inspect.main([str(built), "--record", "999"]) == 1
     assert "record 999 of split" in capsys.readouterr().err
     assert inspect.main([str(tmp_path)]) == 1
-
-
-def test_inspect_finds_examples_that_contradict_themselves(built):
-    """A neighbour outside the example, NaN, and a labelled special token are found although checksums agree."""
-    import dataclasses
-
-    example = RecordSet(built, "train")[0]
-    inspect.check_example(example)
-    offset = example.neighbour_offset.copy()
-    offset[1, 0] = -5
-    label_mask = example.label_mask.copy()
-    label_mask[0] = True
-    faults = {
-        "outside the example": {"neighbour_offset": offset},
-        "NaN": {"torsions": np.full_like(example.torsions, np.nan)},
-        "special token has a label": {"label_mask": label_mask},
-    }
-    for message, change in faults.items():
-        with pytest.raises(ValueError, match=message):
-            inspect.check_example(dataclasses.replace(example, **change))
 
 
 @pytest.mark.shared_data

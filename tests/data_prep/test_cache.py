@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data_prep import build
-from data_prep.cache import CACHE_FILE, Cache, CacheError, digest, key_of
+from data_prep.cache import CACHE_FILE, Cache, CacheError, digest, key_of, read_entry, write_chunk
 from tests.conftest import REPOSITORY
 from tests.data_prep.sources.command import examples, run, write_chains
 
@@ -49,6 +49,22 @@ def test_a_cache_has_one_user(tmp_path):
     """A second build is refused, not mixed in."""
     with Cache(tmp_path), pytest.raises(CacheError, match="in use by another build"), Cache(tmp_path):
         pass
+
+
+def test_chunks_of_other_workers_are_found(tmp_path):
+    """Also those written while the cache is open, and one that is not finished is not; all are removed in the end."""
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    write_chunk(folder, [("a", {"residues": 3}, [b"one"]), ("b", {}, [])])
+    with Cache(folder) as cache:
+        assert cache.num_found == 2
+        write_chunk(folder, [("c", {}, [b"two"])])
+        (folder / "chunk-0.unfinished").write_bytes(b"one")
+        cache.find_chunks()
+        assert cache.read("a") == ({"residues": 3}, [b"one"])
+        assert cache.records("c") == read_entry(cache.place("c"))[1] == [b"two"]
+    cache.remove()
+    assert not folder.exists()
 
 
 def test_removing_leaves_other_files_alone(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from bihf_jax.data import alphabet
 from bihf_jax.data.example import NOT_IN_SEQUENCES, schema
 from bihf_jax.data.records import RecordSet
-from data_prep import inspect, sequences, splits
+from data_prep import check, sequences, splits
 from tests.data_prep.test_splits import AMINO_ACIDS, TOOLS, mutate, random_sequence
 
 needs_mmseqs = pytest.mark.skipif(not shutil.which("mmseqs"), reason="MMseqs2 is not installed")
@@ -84,9 +84,10 @@ def test_records_hold_tokens_alone(built):
     assert size < records.slots.sum() + 300 * len(records)
 
 
-def test_inspect_reads_them(built, capsys):
-    assert inspect.main([str(built[0]), "--verify"]) == 0
-    assert "26" not in capsys.readouterr().err
+@needs_mmseqs
+def test_check_reads_them(built, tmp_path):
+    """Records without structure are sound, and no held-out sequence has a relative to train on."""
+    assert check.main([str(built[0]), "--out", str(tmp_path), "--fail-above", "0"]) == 0
 
 
 @pytest.mark.parametrize("length", [1, 99, 100, 101, 205, 1000])
@@ -122,7 +123,7 @@ def test_clusters_too_large_to_hold_out_are_an_error():
 def test_relatives_share_a_cluster(tool):
     """Families of 94 % identity are the clusters, largest first; unrelated sequences are clusters of their own.
 
-    Linclust finds relatives that share k-mers; what it misses is `related_to_others`' to find.
+    Linclust finds relatives that share k-mers; what it misses is `nearest_among`'s to find.
     """
     rng = np.random.default_rng(3)
     given, family = [], []
@@ -140,8 +141,8 @@ def test_related_sequences_are_found_among_others():
     rng = np.random.default_rng(4)
     ancestors = [random_sequence(rng, 200) for _ in range(3)]
     others = [mutate(rng, ancestor, 0.45) for ancestor in ancestors[:2]]
-    found = splits.related_to_others(ancestors, others, identity=0.3, coverage=0.5)
-    assert found.tolist() == [True, True, False]
+    found = splits.nearest_among(ancestors, others, identity=0.3, coverage=0.5, **sequences.SEARCH)
+    assert found.index.tolist() == [0, 1, -1]
 
 
 def test_too_many_for_the_fallback_is_an_error():

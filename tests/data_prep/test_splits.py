@@ -98,6 +98,19 @@ def test_the_fallback_finds_the_clusters_of_mmseqs():
     assert by_tool[0] == by_tool[1]
 
 
+@pytest.mark.parametrize("tool", TOOLS)
+def test_the_nearest_relative_is_the_most_identical(tool):
+    """Equal sequences and contained peptides are identical; of two relatives the nearer one; of none, -1."""
+    rng = np.random.default_rng(5)
+    first, second = random_sequence(rng, 150), random_sequence(rng, 150)
+    others = [mutate(rng, first, 0.5), mutate(rng, first, 0.8), second, "MK", "X" * 40]
+    sequences = [first, second, second[40:60], random_sequence(rng, 150), "MK", "X" * 40]
+    found = splits.nearest_among(sequences, others, identity=0.3, coverage=0.5, tool=tool)
+    assert found.index.tolist() == [1, 2, 2, -1, -1, -1]
+    assert found.identity[0] == pytest.approx(0.8, abs=0.05)
+    assert found.identity[1:].tolist() == [1, 1, 0, 0, 0]
+
+
 def test_short_chains_relate_by_containment_only():
     """A 12-residue peptide relates to the chain that contains it; 7 residues and runs of X relate nothing."""
     rng = np.random.default_rng(0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_prep import inspect
+from data_prep import check, inspect
 from tests.data_prep.sources.command import examples, metadata, report, run, write_chains
 from tests.data_prep.structures import chain_lines, random_sequence, write_pair, write_pdb
 
@@ -149,11 +149,11 @@ def test_what_cannot_be_meant_is_refused(tmp_path, structures, csv, arguments, m
     assert not (tmp_path / "out").exists()
 
 
-def test_inspect_shows_labels_of_proteins(tmp_path, structures, capsys):
+def test_check_and_inspect_show_labels_of_proteins(tmp_path, structures, capsys):
     """The table says what the labels of each split are, a record what its own is."""
     csv = "file,label\np0,2\np1,4\n"
     assert build(tmp_path, structures, csv, "protein", "regression", "--split", "1,0,0") == 0
-    assert inspect.main([str(tmp_path / "out"), "--verify"]) == 0
+    assert check.main([str(tmp_path / "out"), "--alignment", "biopython"]) == 0
     assert "mean 3, SD 1, from 2 to 4" in capsys.readouterr().out
     assert inspect.main([str(tmp_path / "out"), "--split", "train", "--record", "0"]) == 0
     assert "protein_label: [" in capsys.readouterr().out

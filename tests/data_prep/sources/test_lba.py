@@ -7,7 +7,7 @@ import pytest
 
 from bihf_jax.data.ligand import BOND_TYPES, ELEMENTS
 from bihf_jax.protein import Protein
-from data_prep.inspect import check_example
+from data_prep.facts import check_example
 from data_prep.sources.lba import pocket_rows
 from tests.data_prep.formats.test_molecules import ACETATE_SDF, pdbqt_text
 from tests.data_prep.sources.command import examples, metadata, report, run
