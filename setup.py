@@ -46,7 +46,7 @@ setup(
         "hub": ["huggingface_hub>=1.0"],
         # Writing records through TensorFlow Datasets needs TensorFlow; reading them does not.
         "prep": ["tensorflow-datasets>=4.9.9", "tensorflow-cpu>=2.21", "importlib_resources>=6.4"],
-        # data_prep.build --runner: preparation on many machines. Its protobuf is older than the others would take.
+        # data_prep.build --runner: preparation on many machines.
         "beam": ["apache-beam>=2.70"],
         # Published data sets that come as HDF5 (React) or LMDB (ATOM3D).
         "formats": ["h5py>=3.12", "lmdb>=1.6"],
