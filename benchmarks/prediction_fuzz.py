@@ -94,7 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 counts[outcome.kind] += 1
                 if outcome.is_offender:
                     offenders += 1
-                    print(f"{outcome.kind}: {outcome.detail}\n  {outcome.path} --seed {outcome.seed} --count 1", flush=True)
+                    print(f"{outcome.kind}: {outcome.detail}")
+                    print(f"  {outcome.path} --seed {outcome.seed} --count 1", flush=True)
         except KeyboardInterrupt:
             print(f"stopped; go on with --first {args.first + counts.total()}")
     print(f"{counts.total()} mutations of {len(files)} files in {time.monotonic() - start:.0f} s:")

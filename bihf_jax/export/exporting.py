@@ -26,8 +26,7 @@ from bihf_jax.models.lora import merge_lora
 from bihf_jax.pretrained import ESM2, save_hugging_face
 from bihf_jax.protein import Protein
 from bihf_jax.training.config import read_json
-from bihf_jax.training.model_folder import FORMS, UNKNOWN, describe, is_model_folder, write_about, write_params
-from bihf_jax.training.provenance import read_records
+from bihf_jax.training.model_folder import FORMS, UNKNOWN, describe, write_about, write_params
 from bihf_jax.training.restore import RestoredModel, load_model
 
 _LOGGER = logging.getLogger(__name__)
@@ -161,13 +160,6 @@ def read_scores(path: str | Path, model: RestoredModel, which: str) -> dict[str,
         return None
     names = {name: PurePath(run[name]).name for name in ("workdir", "records") if name in run}
     return {**scores, "run": {**run, **names}}
-
-
-def _training_data(path: str | Path, model: RestoredModel) -> Mapping[str, Any] | None:
-    if is_model_folder(path):
-        known = model.about.get("training_data")
-        return known if isinstance(known, dict) else None
-    return read_records(path)
 
 
 def _write(

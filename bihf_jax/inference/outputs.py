@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from bihf_jax.data.ligand import Ligand
 from bihf_jax.inference.prediction import Prediction
 from bihf_jax.inference.residues import has_structure
 from bihf_jax.protein import StructureError
@@ -129,8 +130,13 @@ def _about(prediction: Prediction) -> dict[str, Any]:
         "threshold": prediction.threshold,  # chosen on the validation split
         "interval": prediction.interval,  # what ends in _low and _high
         "columns": list(prediction.residue_values()),
+        "ligand": None if prediction.ligand is None else _about_ligand(prediction.ligand),  # that the model saw
         "report": report,  # of reading the file: what is not as usual
     }
+
+
+def _about_ligand(ligand: Ligand) -> dict[str, Any]:
+    return {"source": ligand.source, "atoms": ligand.num_atoms, "remarks": list(getattr(ligand, "remarks", ()))}
 
 
 def _script_heading(prediction: Prediction, structure: str) -> str:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bihf_jax.data.ligand import Ligand
 from bihf_jax.inference import pages, pictures
 from bihf_jax.inference.residues import residue_columns
 from bihf_jax.protein import Protein
@@ -40,7 +41,7 @@ class Prediction:
     task: str
     label_names: tuple[str, ...]  # of the task
     # [N] float32; for classes the probability of the last label. Where the task is of proteins, the weight that the
-    # residue had among all, which add up to 1.
+    # residue had among all, which add up to 1 (with those of the ligand's atoms).
     score: np.ndarray
     low: np.ndarray | None = None  # [N] float32 ends of the interval around the score, where there is one
     high: np.ndarray | None = None
@@ -55,6 +56,7 @@ class Prediction:
     fusion_values: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)  # column -> [N] float32
     threshold: float | None = None  # of the score, chosen on the validation split
     model: str = ""  # one line on what made the scores
+    ligand: Ligand | None = None  # that the model saw beside the protein
 
     def __post_init__(self) -> None:
         shape = (self.protein.num_residues,)
