@@ -30,8 +30,8 @@ def parser(command: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--ligand",
         default="",
-        help="of a model trained with ligands: file (.sdf, .mol2, .pdbqt), or name of a ligand in the structures, STI or "
-        "STI:A:201",
+        help="of a model trained with ligands: a .sdf, .mol2 or .pdbqt file, or the name of one in the structures, STI "
+        "or STI:A:201",
     )
     parser.add_argument("--overwrite", action="store_true", help="do again what is finished")
     return parser

@@ -6,7 +6,13 @@ from typing import Any
 from bihf_jax.tasks import report
 from bihf_jax.training.model_folder import FORMS, UNKNOWN
 
-_TASKS = {"ppbs": "Protein-protein binding sites: for each residue, whether a heavy atom of another partner is near."}
+_TASKS = {
+    "ppbs": "Protein-protein binding sites: for each residue, whether a heavy atom of another partner is near.",
+    "bce": "B-cell epitopes: for each residue, whether an antibody binds there.",
+    "ec": "Enzyme reaction classes of a protein.",
+    "mqa": "Quality of a model of a protein's structure, as the GDT-TS that it would have.",
+    "lba": "Affinity of a protein and its ligand, -log10 of Kd or Ki in mol/l.",
+}
 # What is true of every model of this library, by its design.
 _LIMITS = (
     "The model sees what it is given: all chains of a structure are one protein to it. A model of binding sites was "
@@ -14,7 +20,6 @@ _LIMITS = (
     "A score orders residues. It is no calibrated probability, and no certainty: see the metrics.",
     "The metrics are of the splits of its own data. On proteins unlike those it was trained on it may do worse, and "
     "predicted structures are such.",
-    "Only the protein is read: ligands, nucleic acids and waters are not.",
 )
 
 
@@ -62,7 +67,7 @@ def model_card(
         ),
         "## Data\n\n" + _data(about["training_data"], about["config"]["data"]),
         "## Metrics\n\n" + _metrics(scores),
-        "## Limits\n\n" + "\n".join(f"* {limit}" for limit in (*_LIMITS, _length_limit(about, lengths))),
+        "## Limits\n\n" + "\n".join(f"* {limit}" for limit in _limits(about, lengths)),
         "## Use\n\n" + _use(form, esm2, platforms),
     ]
     return "\n\n".join(sections) + "\n"
@@ -103,6 +108,16 @@ def _metrics(scores: Mapping[str, Any] | None) -> str:
     return "Of `experiments.evaluate`, with bootstrap intervals.\n\n" + report.markdown_table(dict(scores)).strip()
 
 
+def _limits(about: Mapping[str, Any], lengths: Sequence[int]) -> tuple[str, ...]:
+    data = about["training_data"]
+    pocket = data.get("pocket") if isinstance(data, Mapping) else None
+    read = "Of a structure only the protein is read: ligands, nucleic acids and waters are not."
+    if about["config"]["encoder"]["structure"].get("ligands"):
+        read = "The model reads a protein with its ligand, in the pose that it is given; it finds none."
+    pockets = () if pocket is None else (f"It was trained on the residues within {pocket:g} Å of the ligand alone.",)
+    return (*_LIMITS, read, *pockets, _length_limit(about, lengths))
+
+
 def _length_limit(about: Mapping[str, Any], lengths: Sequence[int]) -> str:
     trained = f"In training, proteins longer than {max(about['config']['data']['lengths']):,} slots were cropped."
     if about["format"] in FORMS:
@@ -133,6 +148,6 @@ def _use(form: str, esm2: bool, platforms: Sequence[str]) -> str:
         "```python\nfrom bihf_jax.data.featurise import residue_slots\n"
         "from bihf_jax.export.programs import model_inputs\nfrom bihf_jax.protein import Protein\n\n"
         'protein = Protein.from_file("1abc.cif")\n'
-        "inputs = model_inputs(protein, neighbours)  # the second number of its shape in program.json\n"
+        "inputs = model_inputs('FOLDER', protein)\n"
         'scores = outputs["score"][residue_slots(protein)]  # one a residue\n```'
     )

@@ -61,9 +61,8 @@ def find_targets(source: str | Path, chains: Sequence[str] = (), ligand: str = "
     if source.is_dir():
         files = list(_files_below(source))
         passed_over = [path for path in files if not split_ending(path.name)[1]]
-        found = [
-            _target(path, path.relative_to(source), chains, ligand) for path in files if split_ending(path.name)[1]
-        ]
+        structures = [path for path in files if split_ending(path.name)[1]]
+        found = [_target(path, path.relative_to(source), chains, ligand) for path in structures]
         if not found:
             raise InputError(f"{source}: no .pdb, .ent or .cif file (also .gz) among {len(files)} files")
     elif source.name.lower().endswith(_LIST_ENDING):
@@ -93,17 +92,12 @@ def _targets_of_list(path: Path, chains: tuple[str, ...], ligand: str) -> Iterat
         raise InputError(f"{path}: {getattr(error, 'strerror', None) or 'not text in UTF-8'}") from error
     for line in lines:
         if line.strip() and not line.startswith("#"):
-            named, wanted, bound, *more = [*map(str.strip, line.split("\t")), "", ""]
+            file, wanted, own, *more = [*map(str.strip, line.split("\t")), "", ""]
             if any(more):
                 raise InputError(f"{path}: {line!r} has more than a path, chains and a ligand, separated by tabs")
-            if bound:
-                bound = str(path.parent / bound) if is_ligand_file(bound) else bound
-            yield _target(
-                path.parent / named,
-                Path(Path(named).name),
-                tuple(wanted.split("+")) if wanted else chains,
-                bound or ligand,
-            )
+            own = str(path.parent / own) if is_ligand_file(own) else own
+            wanted = tuple(wanted.split("+")) if wanted else chains
+            yield _target(path.parent / file, Path(Path(file).name), wanted, own or ligand)
 
 
 def _target(path: Path, place: Path, chains: tuple[str, ...], ligand: str) -> Target:

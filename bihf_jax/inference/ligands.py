@@ -12,7 +12,7 @@ import numpy as np
 
 from bihf_jax.configuration import ConfigError
 from bihf_jax.data.components import own_ligand
-from bihf_jax.data.ligand import Ligand, pocket_rows
+from bihf_jax.data.ligand import CONTACT_CUTOFF, Ligand, pocket_rows
 from bihf_jax.data.molecules import ENDINGS, read_molecule
 from bihf_jax.protein import Ligands, Protein, take_residues
 
@@ -75,7 +75,7 @@ def bind(protein: Protein, source: LigandSource | None, needs: LigandNeeds) -> B
 
     Raises:
       LigandError: none is given and one is needed, one is given that none of the models would read, or it touches no
-        residue of the protein where they want its pocket.
+        residue of the protein.
       MoleculeError: the ligand cannot be read.
     """
     if source is None:
@@ -89,13 +89,14 @@ def bind(protein: Protein, source: LigandSource | None, needs: LigandNeeds) -> B
         raise LigandError(f"{protein.source}: a ligand is given, and this model reads none; leave it out")
     ligand = _read(source, protein)
     whole = protein if _is_own(source) else _with_shown(protein, ligand)
+    near = CONTACT_CUTOFF if needs.pocket is None else needs.pocket
+    rows = pocket_rows(whole, ligand.atom_positions, near)
+    if not rows.any():
+        raise LigandError(
+            f"{protein.source}: no residue has an atom within {near:g} Å of the ligand {ligand.source}; are both in "
+            "one frame?"
+        )
     if needs.pocket is not None:
-        rows = pocket_rows(whole, ligand.atom_positions, needs.pocket)
-        if not rows.any():
-            raise LigandError(
-                f"{protein.source}: no residue has an atom within {needs.pocket:g} Å of the ligand {ligand.source}; are "
-                "both in one frame?"
-            )
         whole = take_residues(whole, rows)
     return Bound(whole, ligand if needs.atoms else None)
 

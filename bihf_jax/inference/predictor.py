@@ -393,10 +393,11 @@ class Predictor:
         atoms = 0 if ligand is None else ligand.num_atoms
         slots = protein.num_residues + 2 * len(protein.chain_ids) + atoms
         if slots > self.max_slots:
+            of_ligand = f" and {atoms:,} atoms of a ligand" if atoms else ""
             raise ProteinTooLongError(
-                f"{protein.source}: {protein.num_residues:,} residues in {len(protein.chain_ids)} chains"
-                f"{f' and {atoms:,} atoms of a ligand' if atoms else ''} need {slots:,} slots; at most {self.max_slots:,} are taken. Choose chains, or raise max_slots if there "
-                "is memory for it"
+                f"{protein.source}: {protein.num_residues:,} residues in {len(protein.chain_ids)} chains{of_ligand} "
+                f"need {slots:,} slots; at most {self.max_slots:,} are taken. Choose chains, or raise max_slots if "
+                "there is memory for it"
             )
         return _Ready(protein, ligand, make_example(protein, id=protein.source, group=protein.source, ligand=ligand))
 

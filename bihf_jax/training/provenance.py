@@ -18,8 +18,9 @@ RECORDS_FILE = "records.json"  # in the folder of a run
 def keep_records(records: Sequence["RecordSet"], workdir: Path, *, first_host: bool) -> None:
     """Writes `WORKDIR/records.json`, or checks that the run there was trained on the same records.
 
-    The file holds, for each split, the fingerprint of its index (`RecordSet.fingerprint`) and its counts; and the pocket
-    that the records are of, where they are. No path is in it. A run that began without it goes on without it: which records it began with is not known.
+    The file holds, for each split, the fingerprint of its index (`RecordSet.fingerprint`) and its counts; and the
+    pocket that the records are of, where they are. No path is in it. A run that began without it goes on without it:
+    which records it began with is not known.
 
     Args:
       records: the splits that are trained and validated on.
@@ -45,7 +46,7 @@ def keep_records(records: Sequence["RecordSet"], workdir: Path, *, first_host: b
             split.split: {"fingerprint": split.fingerprint, **metadata["splits"][split.split]} for split in records
         }
         made = {name: metadata[name] for name in ("task", "schema_version") if name in metadata}
-        if (pocket := metadata.get("source", {}).get("pocket")) is not None:
+        if (pocket := metadata.get("source", {}).get("pocket")) is not None:  # of `lba`
             made["pocket"] = pocket
         scratch = path.with_suffix(".tmp")
         scratch.write_text(json.dumps({**made, "splits": splits}, indent=2) + "\n", encoding="utf-8")
