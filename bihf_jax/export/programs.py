@@ -169,8 +169,8 @@ def write_description(
     }
     description = {
         "call": "outputs = program(parameters, inputs): dicts by these names; inputs and outputs have an axis of 1 row "
-        "before that of the slots, whose number is the program's length, or of the proteins, of which a row holds up to "
-        f"{config.data.graphs_per_row}",
+        "before that of the slots, whose number is the program's length, or of the proteins, of which a row holds up "
+        f"to {config.data.graphs_per_row}",
         "programs": list(programs),
         "inputs": inputs,
         "outputs": outputs,
