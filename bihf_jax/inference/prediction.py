@@ -5,7 +5,7 @@ import dataclasses
 import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -128,6 +128,19 @@ class Prediction:
             writer.writerow(["file", *columns])
             writer.writerows(zip([source] * len(self), *(_cells(column) for column in columns.values()), strict=True))
 
+    def write_parquet(self, path: str | Path) -> None:
+        """Writes the table of `write_csv` as Parquet: chain, amino acid and insertion code as text ("" where none),
+        `has_structure` as bool, numbers in their own types.
+
+        Raises:
+          ImportError: pyarrow is not installed; says what to install.
+        """
+        pyarrow, parquet = import_pyarrow()
+        columns = {name: column.tolist() for name, column in self.columns().items() if column.dtype.kind == "U"}
+        columns = {name: [value.strip(" ") for value in column] for name, column in columns.items()}
+        table = {"file": [self.protein.source] * len(self), **self.columns(), **columns}
+        parquet.write_table(pyarrow.table(table), path)
+
     def page(self) -> str:
         """One HTML file that works offline: structure, sequence, slider, and a track for each of `residue_values`.
 
@@ -155,6 +168,16 @@ class Prediction:
             f"{self.protein.source}: {len(self)} residues in chains {chains}; {of_protein}{self.score_name}: mean "
             f"{self.score.mean():.3f}, highest {top.score:.3f} at {top.chain}{top.residue_number}{top.insertion_code}"
         )
+
+
+def import_pyarrow() -> tuple[Any, Any]:
+    """(pyarrow, pyarrow.parquet), which are an extra; raises ImportError that says what to install."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ImportError("Parquet needs pyarrow: pip install 'bihf_jax[parquet]'") from error
+    return pyarrow, parquet
 
 
 def _cells(column: np.ndarray) -> list[str]:
