@@ -5,6 +5,7 @@ bonds and charges of every component of the Protein Data Bank by the names of it
 carries it. Charges are those of the dictionary, mostly of the neutral form, whatever the protein does to them.
 """
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,9 @@ def _component(name: str, label: str) -> Any:
             "'bihf_jax[components]'; or give the ligand as sdf or mol2"
         ) from error
     try:
-        return info.residue(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of ideal coordinates that it lacks; they are not used
+            return info.residue(name)
     except KeyError as error:
         raise MoleculeError(
             f"{label}: the Chemical Component Dictionary has no {name!r}, so its bonds are not known; give the ligand "

@@ -81,9 +81,8 @@ def predict_files(
                 remove_results(output, target.name)  # of an earlier run
                 yield Outcome(target, "failed", _text(result))
             else:
-                yield _outcome(
-                    target, "written", write_prediction(result, output, target.name, run, html=html, parquet=parquet)
-                )
+                about = write_prediction(result, output, target.name, run, html=html, parquet=parquet)
+                yield _outcome(target, "written", about)
 
     return outcomes()
 
