@@ -37,6 +37,7 @@ def prediction_page(prediction: "Prediction") -> str:
         score_range=prediction.colour_range,
         threshold=prediction.threshold,
         label_names=names if len(names) == 2 and not prediction.value else None,
+        coloured_by="attribution" if prediction.value and "attribution" in columns else None,
         tracks=[_track(prediction, name, values) for name, values in columns.items() if name != "score"],
         values=[_value(prediction, name) for name in prediction.highest_values(_MOST_VALUES)],
         model=prediction.model,

@@ -188,6 +188,11 @@ class Predictor:
         return None if None in thresholds else float(np.mean(thresholds))
 
     @property
+    def has_attribution(self) -> bool:
+        """Whether it can say how much each residue mattered: every model has a sequence side."""
+        return all("sequence" in member.config.encoder.sides for member in self.members)
+
+    @property
     def compiles(self) -> int:
         """Programs compiled so far."""
         return sum(programs.compiles for programs in {id(m.programs): m.programs for m in self.members}.values())
