@@ -72,9 +72,7 @@ class StructurePage:
     threshold: float | None = None  # where the slider starts; above 90 % of the residues if None
     label_names: tuple[str, str] | None = None  # what a residue below, and at or above, the threshold is called
     tracks: Sequence[Track] = ()
-    coloured_by: str | None = (
-        None  # name of the track that colours the page at first; the score, else the first, if None
-    )
+    coloured_by: str | None = None  # name of the track that colours the page at first; if None the score
     values: Sequence[Value] = ()
     model: str = ""  # one line on what made the scores
     notes: Sequence[str] = ()  # what a reader must know, such as what was left out of the file
