@@ -39,6 +39,12 @@ def own_ligand(protein: Protein, which: str) -> Molecule:
     )
 
 
+def own_ligands(protein: Protein) -> list[str]:
+    """What the ligands of a structure are called, "STI:A:201" each; ions are none that a model is shown."""
+    kinds = protein.ligands.kinds()
+    return [label for label, kind in zip(_labels(protein.ligands), kinds, strict=True) if kind != "ion"]
+
+
 def _chosen(protein: Protein, which: str) -> int:
     """Number of the molecule that is meant."""
     labels = _labels(protein.ligands)
@@ -48,10 +54,9 @@ def _chosen(protein: Protein, which: str) -> int:
     if matching:
         named = _listed([labels[number] for number in matching])
         raise MoleculeError(f"{protein.source}: {len(matching)} ligands are called {which!r}: {named}; name one")
-    kinds = protein.ligands.kinds()
-    others = [label for label, kind in zip(labels, kinds, strict=True) if kind != "ion"]
+    others = _listed(own_ligands(protein)) or "none"
     raise MoleculeError(
-        f"{protein.source}: no ligand is called {which!r}; it has {_listed(others) or 'none'}. A file is named "
+        f"{protein.source}: no ligand is called {which!r}; it has {others}. A file is named "
         "with its ending, .sdf, .mol2 or .pdbqt"
     )
 

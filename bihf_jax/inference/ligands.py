@@ -9,12 +9,14 @@ from typing import NamedTuple
 
 import gemmi
 import numpy as np
+from scipy.spatial import cKDTree
 
 from bihf_jax.configuration import ConfigError
 from bihf_jax.data.components import own_ligand
 from bihf_jax.data.ligand import CONTACT_CUTOFF, Ligand, pocket_rows
 from bihf_jax.data.molecules import ENDINGS, read_molecule
 from bihf_jax.protein import Ligands, Protein, take_residues
+from bihf_jax.protein.ligands import COINCIDENCE
 
 # A `Ligand`; the path of a .sdf, .mol2 or .pdbqt file, also .gz; or the name of a ligand in the structure file itself,
 # "STI", "STI:A" or "STI:A:201" (`components.own_ligand`).
@@ -56,7 +58,7 @@ class LigandNeeds(NamedTuple):
 class Bound(NamedTuple):
     """A protein as a model sees it."""
 
-    protein: Protein  # with the ligand among its `ligands`; of a pocket its residues alone
+    protein: Protein  # with the ligand among its `ligands`; of a pocket the residues alone that are near
     ligand: Ligand | None
 
 
@@ -88,7 +90,7 @@ def bind(protein: Protein, source: LigandSource | None, needs: LigandNeeds) -> B
     if not needs.any:
         raise LigandError(f"{protein.source}: a ligand is given, and this model reads none; leave it out")
     ligand = _read(source, protein)
-    whole = protein if _is_own(source) else _with_shown(protein, ligand)
+    whole = protein if _is_there(protein, ligand) else _with_shown(protein, ligand)
     near = CONTACT_CUTOFF if needs.pocket is None else needs.pocket
     rows = pocket_rows(whole, ligand.atom_positions, near)
     if not rows.any():
@@ -101,14 +103,19 @@ def bind(protein: Protein, source: LigandSource | None, needs: LigandNeeds) -> B
     return Bound(whole, ligand if needs.atoms else None)
 
 
-def _is_own(source: LigandSource) -> bool:
-    return isinstance(source, str) and not is_ligand_file(source)
-
-
 def _read(source: LigandSource, protein: Protein) -> Ligand:
     if isinstance(source, Ligand):
         return source
-    return own_ligand(protein, source) if _is_own(source) else read_molecule(Path(source))
+    is_own = isinstance(source, str) and not is_ligand_file(source)
+    return own_ligand(protein, source) if is_own else read_molecule(Path(source))
+
+
+def _is_there(protein: Protein, ligand: Ligand) -> bool:
+    """Whether the structure has an atom of a ligand at the place of each of its atoms."""
+    if not protein.ligands.num_atoms:
+        return False
+    distance, _ = cKDTree(protein.ligands.atom_positions).query(ligand.atom_positions)
+    return bool((distance <= COINCIDENCE).all())
 
 
 def _with_shown(protein: Protein, ligand: Ligand) -> Protein:

@@ -6,17 +6,12 @@ import pytest
 from bihf_jax.data.components import own_ligand
 from bihf_jax.data.molecules import MoleculeError, read_molecule
 from bihf_jax.protein import Protein
+from tests.data.complexes import PHENOL_ATOMS, phenol_lines
 from tests.data.test_molecules import PHENOL_MOL2
 from tests.data_prep.structures import chain_lines
 
 pytest.importorskip("rdkit", reason="needs RDKit: pip install 'bihf_jax[ligands]'")
 pytest.importorskip("biotite", reason="needs biotite: pip install 'bihf_jax[components]'")
-
-
-def atom_line(serial, name, component, number, position, chain="A"):
-    x, y, z = position
-    place = f"{x:8.3f}{y:8.3f}{z:8.3f}"
-    return f"HETATM{serial:5d}  {name:<3} {component:>3} {chain}{number:4d}    {place}  1.00 10.00           {name[0]}"
 
 
 @pytest.fixture
@@ -26,18 +21,15 @@ def phenol(tmp_path):
     return read_molecule(tmp_path / "phenol.mol2")
 
 
-def structure(phenol, names=("C1", "C2", "C3", "C4", "C5", "C6", "O1"), numbers=(301,), component="IPH"):
-    lines = chain_lines("ACDEFGHIKL")
-    for number in numbers:
-        atoms = zip(names, phenol.atom_positions.tolist(), strict=False)
-        lines += [atom_line(900 + i, name, component, number, place) for i, (name, place) in enumerate(atoms)]
-    return Protein.from_text("\n".join([*lines, "END", ""]), name="bound")
+def structure(names=PHENOL_ATOMS, numbers=(301,), component="IPH"):
+    ligands = [line for number in numbers for line in phenol_lines(names, number, component)]
+    return Protein.from_text("\n".join([*chain_lines("ACDEFGHIKL"), *ligands, "END", ""]), name="bound")
 
 
 @pytest.mark.parametrize("which", ["IPH", "IPH:A", "IPH:A:301"])
 def test_the_chemistry_is_that_of_a_file_with_hydrogens(phenol, which):
     """Elements, charges, hybridisation, rings, hydrogens and bonds of the heavy atoms alone, at their places."""
-    own = own_ligand(structure(phenol), which)
+    own = own_ligand(structure(), which)
     np.testing.assert_array_equal(own.atom_fields(), phenol.atom_fields())
     np.testing.assert_array_equal(own.bond_fields(), phenol.bond_fields())
     np.testing.assert_array_equal(own.num_hydrogens, phenol.num_hydrogens)
@@ -46,19 +38,19 @@ def test_the_chemistry_is_that_of_a_file_with_hydrogens(phenol, which):
     assert own.remarks == ("bonds and charges are those of the Chemical Component Dictionary",)
 
 
-def test_which_one_has_to_be_clear(phenol):
+def test_which_one_has_to_be_clear():
     """None or several of the name: the message lists those that there are."""
     with pytest.raises(MoleculeError, match=r"bound.pdb: 2 ligands are called 'IPH': IPH:A:301, IPH:A:302; name one"):
-        own_ligand(structure(phenol, numbers=(301, 302)), "IPH")
+        own_ligand(structure(numbers=(301, 302)), "IPH")
     with pytest.raises(MoleculeError, match=r"bound.pdb: no ligand is called 'IP'; it has IPH:A:301\. A file is"):
-        own_ligand(structure(phenol), "IP")
+        own_ligand(structure(), "IP")
 
 
-def test_atoms_that_are_not_those_of_the_component(phenol):
+def test_atoms_that_are_not_those_of_the_component():
     """Atoms that are missing or have other names: no bond is guessed."""
     with pytest.raises(MoleculeError, match=r"IPH:A:301: its atoms are not those of the component \(lacking: O1; unk"):
-        own_ligand(structure(phenol, names=("C1", "C2", "C3", "C4", "C5", "C6")), "IPH")
+        own_ligand(structure(names=PHENOL_ATOMS[:6]), "IPH")
     with pytest.raises(MoleculeError, match=r"lacking: O1; unknown or twice: O9\), so its bonds are not known; give"):
-        own_ligand(structure(phenol, names=("C1", "C2", "C3", "C4", "C5", "C6", "O9")), "IPH")
+        own_ligand(structure(names=(*PHENOL_ATOMS[:6], "O9")), "IPH")
     with pytest.raises(MoleculeError, match=r"the Chemical Component Dictionary has no 'UNL'"):
-        own_ligand(structure(phenol, component="UNL"), "UNL")
+        own_ligand(structure(component="UNL"), "UNL")

@@ -18,16 +18,9 @@ from bihf_jax.inference.ligands import LigandError, LigandNeeds, bind, is_ligand
 from bihf_jax.inference.predictor import WithLigand
 from bihf_jax.protein import Protein
 from tests.data.complexes import made_ligand, made_protein
-from tests.data.test_molecules import ACETATE_SDF
 from tests.inference.runs import make_run
-from tests.inference.structures import made
+from tests.inference.structures import AFFINITY, made
 
-AFFINITY = {
-    "name": "lba",
-    "labels": {"unit": "protein", "type": "regression", "names": ["-log10 K (mol/l)"]},
-    "mean": [6.0],
-    "scale": [2.0],
-}
 ATOMS, POCKET = 9, 6.0
 NAME = "-log10 K (mol/l)"
 
@@ -124,6 +117,8 @@ def test_a_file_or_a_name(text, is_file, name):
 def test_a_list_of_ligands(predictor, tmp_path):
     """One protein with a ligand that can be read and one that cannot: one result and one reason."""
     pytest.importorskip("rdkit", reason="needs RDKit: pip install 'bihf_jax[ligands]'")
+    from tests.data.test_molecules import ACETATE_SDF  # which is skipped without RDKit
+
     made(20).to_file(tmp_path / "made.pdb")
     (tmp_path / "act.sdf").write_text(ACETATE_SDF)
     (tmp_path / "bad.sdf").write_text("no molecule")
