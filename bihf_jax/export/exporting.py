@@ -133,7 +133,7 @@ def export_model(
             lengths=lengths,
             platforms=platforms,
             esm2=(folder / ESM2_FOLDER).exists(),
-            checked=f"`{reference.bound.protein.source}`: " + _told(differences),
+            checked=f"{_named(reference)}: " + _told(differences),
         )
         (folder / "README.md").write_text(card, encoding="utf-8")
         os.rename(folder, output)
@@ -189,6 +189,11 @@ def _write(
 def _reference(predictor: Predictor, structure: Path, ligand: str) -> _Reference:
     bound = bind(Protein.from_file(structure), ligand or None, predictor.ligand_needs)
     return _Reference(Path(structure), ligand, bound, outputs_of(predictor, structure, ligand))
+
+
+def _named(reference: _Reference) -> str:
+    ligand = reference.bound.ligand
+    return f"`{reference.bound.protein.source}`" + ("" if ligand is None else f" with `{ligand.source}`")
 
 
 def _slots(bound: Bound) -> int:
