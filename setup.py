@@ -50,6 +50,10 @@ setup(
         "beam": ["apache-beam>=2.70"],
         # Published data sets that come as HDF5 (React) or LMDB (ATOM3D).
         "formats": ["h5py>=3.12", "lmdb>=1.6"],
+        # Predictions as Parquet; CSV needs nothing.
+        "parquet": ["pyarrow>=18"],
+        # The ligands of structure files themselves: the Chemical Component Dictionary.
+        "components": ["biotite>=1.2", "rdkit>=2025.3"],
         # Ligands from sdf and mol2; those of pdbqt need Open Babel, too, whose licence is the GPL.
         "ligands": ["rdkit>=2025.3"],
         "pdbqt": ["openbabel-wheel>=3.1.1.22", "rdkit>=2025.3"],

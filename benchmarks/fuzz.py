@@ -361,10 +361,10 @@ def _peak_megabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
-def run(files: Sequence[Path], count: int, seed: int, worker: Worker) -> Iterator[Outcome]:
-    """The outcomes of `count` mutations, dealt over the files."""
+def run(files: Sequence[Path], count: int, seed: int, worker: Worker, *, first: int = 0) -> Iterator[Outcome]:
+    """The outcomes of `count` mutations, dealt over the files, from mutation `first` on."""
     try:
-        for i in range(count):
+        for i in range(first, count):
             yield worker.run(files[i * len(files) // count], seed + i)
     finally:
         worker.stop()

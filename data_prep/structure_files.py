@@ -5,8 +5,8 @@ from collections import defaultdict
 from collections.abc import Container, Sequence
 from pathlib import Path
 
+from bihf_jax.data import pdbqt
 from bihf_jax.protein import Protein
-from data_prep.formats import pdbqt
 from data_prep.formats.text import FormatError
 
 ENDINGS = ("pdb", "ent", "cif")

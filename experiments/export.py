@@ -19,8 +19,10 @@ from pathlib import Path
 import jax
 
 from bihf_jax.configuration import ConfigError
+from bihf_jax.data.molecules import MoleculeError
 from bihf_jax.export import FORMATS, ExportError, export_model
 from bihf_jax.export.stablehlo import PLATFORMS
+from bihf_jax.inference.ligands import LigandError
 from bihf_jax.protein import StructureError
 from bihf_jax.training.checkpoints import CheckpointError
 from experiments import logs
@@ -41,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="folder to write; must not exist")
     parser.add_argument("--which", choices=("best", "last"), default="best", help="checkpoint of the run")
     parser.add_argument("--structure", type=Path, help=f"to compare on; {_SAMPLE} of the sample if not given")
+    parser.add_argument("--ligand", default="", help="in that structure, of a model trained with ligands: file or name")
     parser.add_argument("--platforms", type=_names, default=PLATFORMS, help="of stablehlo, joined by commas")
     parser.add_argument("--lengths", type=_lengths, help="slots of a program's rows, joined by commas")
     parser.add_argument(
@@ -56,12 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 args.output,
                 args.format,
                 structure=args.structure or path,
+                ligand=args.ligand,
                 which=args.which,
                 platforms=args.platforms,
                 lengths=args.lengths,
                 esm2=args.esm2,
             )
-    except (ConfigError, CheckpointError, StructureError, ExportError, OSError) as error:
+    except (ConfigError, CheckpointError, StructureError, MoleculeError, LigandError, ExportError, OSError) as error:
         _LOGGER.error("%s", error)
         return 1
     print(f"written and compared with the original: {args.output}")

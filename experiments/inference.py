@@ -27,6 +27,12 @@ def parser(command: str, description: str) -> argparse.ArgumentParser:
     parser = model_parser(command, description, max_slots=MAX_SLOTS)
     parser.add_argument("--input", type=Path, required=True, help="structure file, folder of them, or .txt list")
     parser.add_argument("--chains", default="", help="author ids of the chains to read, joined by +; all if not given")
+    parser.add_argument(
+        "--ligand",
+        default="",
+        help="of a model trained with ligands: a .sdf, .mol2 or .pdbqt file, or the name of one in the structures, STI "
+        "or STI:A:201",
+    )
     parser.add_argument("--overwrite", action="store_true", help="do again what is finished")
     return parser
 
@@ -68,7 +74,7 @@ def run(work: Callable[[], int]) -> int:
 
 def find_targets(args: argparse.Namespace) -> inputs.Targets:
     """The structures that the arguments name."""
-    targets = inputs.find_targets(args.input, args.chains.split("+") if args.chains else ())
+    targets = inputs.find_targets(args.input, args.chains.split("+") if args.chains else (), args.ligand)
     if targets.passed_over:
         _LOGGER.info("%d files without the ending of a structure file are passed over", len(targets.passed_over))
     return targets

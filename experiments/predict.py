@@ -26,16 +26,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = inference.parser("predict", "Score structures with a trained model.")
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--fusion_values", action="store_true", help="also write what fusion did at each residue")
-    parser.add_argument("--attribution", action="store_true", help="also write how much each residue mattered")
+    parser.add_argument(
+        "--attribution",
+        action=argparse.BooleanOptionalAction,
+        help="also write how much each residue mattered; if not given, for tasks of whole proteins",
+    )
     parser.add_argument("--dropout_samples", type=int, default=0, help="draws of dropout for an interval; 0: none")
     parser.add_argument("--html", action=argparse.BooleanOptionalAction, default=True, help="also write pages")
+    parser.add_argument("--parquet", action="store_true", help="also write the tables as Parquet; needs pyarrow")
     args = parser.parse_args(argv)
 
     def predict() -> int:
         targets, predictor = inference.find_targets(args), inference.load_predictor(args)
-        wanted = Wanted(args.fusion_values, args.attribution, args.dropout_samples)
+        attribution = args.attribution
+        if attribution is None:
+            attribution = predictor.task.unit == "protein" and predictor.has_attribution
+        wanted = Wanted(args.fusion_values, attribution, args.dropout_samples)
         begun = folder.predict_files(
-            predictor, targets.targets, args.output, wanted=wanted, html=args.html, overwrite=args.overwrite
+            predictor,
+            targets.targets,
+            args.output,
+            wanted=wanted,
+            html=args.html,
+            parquet=args.parquet,
+            overwrite=args.overwrite,
         )
         outcomes = inference.follow(begun, targets)
         where = folder.write_summary(outcomes, args.output)

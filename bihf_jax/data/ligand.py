@@ -150,6 +150,15 @@ def contact_distances(protein: Protein, mask: np.ndarray, ligand: Ligand) -> np.
     return distances
 
 
+def pocket_rows(protein: Protein, near: np.ndarray, cutoff: float) -> np.ndarray:
+    """[N] bool: residues with an atom within `cutoff` Å of one of the positions `near` [A, 3]."""
+    residue, _ = np.nonzero(protein.atom_mask)
+    distance, _ = cKDTree(near).query(protein.atom_positions[protein.atom_mask], distance_upper_bound=cutoff + 1e-4)
+    rows = np.zeros(protein.num_residues, dtype=bool)
+    rows[residue[np.isfinite(distance)]] = True
+    return rows
+
+
 def _nearest(distances: np.ndarray, k: int, first: int = 0) -> np.ndarray:
     """[n, k] int32: columns of distances [n, m] counted from `first`, smallest first; -1 where inf or there is none."""
     steps = np.round(distances / _TIE_STEP)

@@ -5,16 +5,21 @@ from typing import Any
 
 from bihf_jax.tasks import report
 from bihf_jax.training.model_folder import FORMS, UNKNOWN
+from bihf_jax.training.provenance import training_pocket
 
-_TASKS = {"ppbs": "Protein-protein binding sites: for each residue, whether a heavy atom of another partner is near."}
+_TASKS = {
+    "ppbs": "Protein-protein binding sites: for each residue, whether a heavy atom of another partner is near.",
+    "bce": "B-cell epitopes: for each residue, whether an antibody binds there.",
+    "ec": "Enzyme reaction classes of a protein.",
+    "mqa": "Quality of a model of a protein's structure, as the GDT-TS that it would have.",
+    "lba": "Affinity of a protein and its ligand, -log10 of Kd or Ki in mol/l.",
+}
 # What is true of every model of this library, by its design.
 _LIMITS = (
     "The model sees what it is given: all chains of a structure are one protein to it. A model of binding sites was "
     "trained on one partner without the others; give it one partner.",
-    "A score orders residues. It is no calibrated probability, and no certainty: see the metrics.",
     "The metrics are of the splits of its own data. On proteins unlike those it was trained on it may do worse, and "
     "predicted structures are such.",
-    "Only the protein is read: ligands, nucleic acids and waters are not.",
 )
 
 
@@ -39,8 +44,7 @@ def model_card(
       esm2: the pLM is there for transformers, too.
       checked: on what the export was compared with the original, and how far they differ.
     """
-    encoder, task = about["config"]["encoder"], about["task"]
-    form = about["format"]
+    encoder, task, of_proteins = about["config"]["encoder"], about["task"], _is_of_proteins(about)
     sections = [
         "---\nlibrary_name: bihf_jax\ntags:\n- protein\n- protein-structure\n- jax\n---",
         f"# {task}: {encoder['fusion']['kind']} fusion, step {about['step']}",
@@ -49,7 +53,7 @@ def model_card(
         _table(
             [
                 ("task", task),
-                ("labels", ", ".join(about["label_names"]) + "; a score is of the last one"),
+                ("labels", ", ".join(about["label_names"]) + ("" if of_proteins else "; a score is of the last one")),
                 ("parameters", f"{parameters:,}"),
                 ("sequence side", _plm(encoder["plm"])),
                 ("structure side", encoder["structure"].get("name", "gvp")),
@@ -62,8 +66,8 @@ def model_card(
         ),
         "## Data\n\n" + _data(about["training_data"], about["config"]["data"]),
         "## Metrics\n\n" + _metrics(scores),
-        "## Limits\n\n" + "\n".join(f"* {limit}" for limit in (*_LIMITS, _length_limit(about, lengths))),
-        "## Use\n\n" + _use(form, esm2, platforms),
+        "## Limits\n\n" + "\n".join(f"* {limit}" for limit in _limits(about, lengths)),
+        "## Use\n\n" + _use(about, esm2, platforms),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -103,6 +107,31 @@ def _metrics(scores: Mapping[str, Any] | None) -> str:
     return "Of `experiments.evaluate`, with bootstrap intervals.\n\n" + report.markdown_table(dict(scores)).strip()
 
 
+def _is_of_proteins(about: Mapping[str, Any]) -> bool:
+    return about["config"]["head"]["unit"] == "protein"
+
+
+def _reads_ligands(about: Mapping[str, Any]) -> bool:
+    return bool(about["config"]["encoder"]["structure"].get("ligands"))
+
+
+def _pocket(about: Mapping[str, Any]) -> float | None:
+    data = about["training_data"]
+    return training_pocket(data if isinstance(data, Mapping) else None)
+
+
+def _limits(about: Mapping[str, Any], lengths: Sequence[int]) -> tuple[str, ...]:
+    pocket = _pocket(about)
+    read = "Of a structure only the protein is read: ligands, nucleic acids and waters are not."
+    if _reads_ligands(about):
+        read = "The model reads a protein with its ligand, in the pose that it is given; it finds none."
+    certainty = "A score orders residues. It is no calibrated probability, and no certainty: see the metrics."
+    if _is_of_proteins(about):
+        certainty = "A predicted value is no certainty, and a probability not calibrated: see the metrics."
+    pockets = () if pocket is None else (f"It was trained on the residues within {pocket:g} Å of the ligand alone.",)
+    return (*_LIMITS, certainty, read, *pockets, _length_limit(about, lengths))
+
+
 def _length_limit(about: Mapping[str, Any], lengths: Sequence[int]) -> str:
     trained = f"In training, proteins longer than {max(about['config']['data']['lengths']):,} slots were cropped."
     if about["format"] in FORMS:
@@ -110,29 +139,48 @@ def _length_limit(about: Mapping[str, Any], lengths: Sequence[int]) -> str:
     return f"{trained} The longest program here takes {max(lengths):,} slots (residues, and two a chain)."
 
 
-def _use(form: str, esm2: bool, platforms: Sequence[str]) -> str:
-    if form in FORMS:
-        text = '```python\nimport bihf_jax\n\nmodel = bihf_jax.load("FOLDER")  # this folder\nmodel.predict("1abc.cif")'
-        text += "\n```\n\nLoading executes nothing of this folder: it is JSON and plain arrays."
-        if esm2:
-            text += (
-                '\n\nThe sequence side alone, as `transformers` loads it: `AutoModel.from_pretrained("FOLDER/esm2", '
-                "add_pooling_layer=False)`. Its hidden states are those of the pLM without what fusion added between "
-                "the blocks."
-            )
-        return text
+def _use(about: Mapping[str, Any], esm2: bool, platforms: Sequence[str]) -> str:
+    return _use_here(about, esm2) if about["format"] in FORMS else _use_program(about, platforms)
+
+
+def _use_here(about: Mapping[str, Any], esm2: bool) -> str:
+    ligand = ', ligand="ligand.sdf"' if _reads_ligands(about) else ""
+    load = 'model = bihf_jax.load("FOLDER")  # this folder'
+    text = _python("import bihf_jax", "", load, f'model.predict("1abc.cif"{ligand})')
+    text += "\n\nLoading executes nothing of this folder: it is JSON and plain arrays."
+    if esm2:
+        text += (
+            '\n\nThe sequence side alone, as `transformers` loads it: `AutoModel.from_pretrained("FOLDER/esm2", '
+            "add_pooling_layer=False)`. Its hidden states are those of the pLM without what fusion added between "
+            "the blocks."
+        )
+    return text
+
+
+def _use_program(about: Mapping[str, Any], platforms: Sequence[str]) -> str:
     needs = {
         "stablehlo": f"jax and numpy; programs for {', '.join(platforms)}. Later versions of jax read them for at "
         "least six months after the one that exported",
         "saved_model": "TensorFlow and numpy",
-    }[form]
+    }[about["format"]]
+    run = _python("from run import Model", "", 'outputs = Model("FOLDER")(inputs)  # arrays by name, of n slots')
+    lines = ["from bihf_jax.data.featurise import residue_slots", "from bihf_jax.export.programs import model_inputs"]
+    read = ["from bihf_jax.protein import Protein", "", 'protein = Protein.from_file("1abc.cif")']
+    if _reads_ligands(about):
+        lines.append("from bihf_jax.inference.ligands import LigandNeeds, bind")
+        read.append(f"needs = LigandNeeds(atoms=True, pocket={_pocket(about)})")
+        read.append('protein, ligand = bind(protein, "ligand.sdf", needs)')
+        read.append('inputs = model_inputs("FOLDER", protein, ligand)')
+    else:
+        read.append('inputs = model_inputs("FOLDER", protein)')
+    if _is_of_proteins(about):
+        read.append('values = outputs["value"][0]  # of the protein')
+    read.append('scores = outputs["score"][residue_slots(protein)]  # one a residue')
     return (
-        f"`run.py` needs {needs}. The arrays that it takes and gives are described in `program.json`.\n\n"
-        "```python\nfrom run import Model\n\noutputs = Model('FOLDER')(inputs)  # arrays by name, of n slots\n```\n\n"
-        "Inputs of a structure, made where `bihf_jax` is installed:\n\n"
-        "```python\nfrom bihf_jax.data.featurise import residue_slots\n"
-        "from bihf_jax.export.programs import model_inputs\nfrom bihf_jax.protein import Protein\n\n"
-        'protein = Protein.from_file("1abc.cif")\n'
-        "inputs = model_inputs(protein, neighbours)  # the second number of its shape in program.json\n"
-        'scores = outputs["score"][residue_slots(protein)]  # one a residue\n```'
+        f"`run.py` needs {needs}. The arrays that it takes and gives are described in `program.json`.\n\n{run}\n\n"
+        f"Inputs of a structure, made where `bihf_jax` is installed:\n\n{_python(*lines, *read)}"
     )
+
+
+def _python(*lines: str) -> str:
+    return "\n".join(["```python", *lines, "```"])

@@ -20,14 +20,15 @@ from bihf_jax.export.card import model_card
 from bihf_jax.export.reload import outputs_of
 from bihf_jax.export.saved_model import write_saved_model
 from bihf_jax.export.stablehlo import PLATFORMS, write_stablehlo
+from bihf_jax.inference.ligands import Bound, bind
 from bihf_jax.inference.predictor import Predictor
 from bihf_jax.inference.threshold import SCORES_FILE
 from bihf_jax.models.lora import merge_lora
 from bihf_jax.pretrained import ESM2, save_hugging_face
 from bihf_jax.protein import Protein
 from bihf_jax.training.config import read_json
-from bihf_jax.training.model_folder import FORMS, UNKNOWN, describe, is_model_folder, write_about, write_params
-from bihf_jax.training.provenance import read_records
+from bihf_jax.training.model_folder import FORMS, UNKNOWN, describe, write_about, write_params
+from bihf_jax.training.provenance import training_data, training_pocket
 from bihf_jax.training.restore import RestoredModel, load_model
 
 _LOGGER = logging.getLogger(__name__)
@@ -47,7 +48,8 @@ class _Reference:
     """A structure, and what the original model makes of it."""
 
     structure: Path
-    protein: Protein
+    ligand: str  # as given, "" where there is none
+    bound: Bound  # as the model sees it
     outputs: Mapping[str, np.ndarray]  # `reload.outputs_of`
 
 
@@ -57,6 +59,7 @@ def export_model(
     form: str,
     *,
     structure: Path,
+    ligand: str = "",
     which: str = "best",
     platforms: Sequence[str] = PLATFORMS,
     lengths: Sequence[int] | None = None,
@@ -72,6 +75,7 @@ def export_model(
       output: folder to write; must not exist.
       form: one of `FORMATS`.
       structure: file of the structure to compare on.
+      ligand: of a model that was trained with ligands: a file, or the name of one in the structure.
       which: checkpoint of the run, "best" or "last".
       platforms: of `stablehlo`: some of `stablehlo.PLATFORMS`, "cpu" among them, as it is what can be checked.
       lengths: slots of the rows of the programs of `stablehlo` and `saved_model`; None: `programs.default_lengths`.
@@ -82,7 +86,8 @@ def export_model(
 
     Raises:
       ConfigError, CheckpointError: the model cannot be loaded.
-      StructureError: nor the structure.
+      StructureError, MoleculeError: nor the structure or its ligand.
+      LigandError: a ligand is missing, or is not for this model or structure.
       ExportError: the arguments cannot work, something that is needed is not installed, or the outputs differ.
     """
     output = Path(output).absolute()
@@ -93,15 +98,11 @@ def export_model(
     if not output.parent.is_dir():
         raise ExportError(f"{output.parent} is no folder; make it first, or give another --output")
     model = load_model(path, which=which)
-    predictor = Predictor([model])
-    if form not in FORMS and (predictor.task.unit != "residue" or len(predictor.task.labels.names) > 1):
-        raise ExportError(
-            f"{form} holds models of one score a residue, and task {predictor.task.name!r} has another kind of output; "
-            f"export it as {' or '.join(FORMS)}"
-        )
-    reference = _reference(predictor, structure)
+    data = training_data(path, model.about)
+    predictor = Predictor([model], pockets=[training_pocket(data)])
+    reference = _reference(predictor, structure, ligand)
     lengths = tuple(sorted(set(lengths or programs.default_lengths(model.config))))
-    slots = reference.protein.num_residues + 2 * len(reference.protein.chain_ids)
+    slots = _slots(reference.bound)
     if form not in FORMS and slots > max(lengths):
         raise ExportError(
             f"{structure} has {slots} slots, the longest program {max(lengths)}: the export cannot be compared on it; "
@@ -113,7 +114,7 @@ def export_model(
         step=model.step,
         which=model.about.get("which", which),
         task=predictor.task,
-        training_data=_training_data(path, model),
+        training_data=data,
         form=form,
     )
     with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as scratch:
@@ -132,7 +133,7 @@ def export_model(
             lengths=lengths,
             platforms=platforms,
             esm2=(folder / ESM2_FOLDER).exists(),
-            checked=f"`{reference.protein.source}`: " + _told(differences),
+            checked=f"{_named(reference)}: " + _told(differences),
         )
         (folder / "README.md").write_text(card, encoding="utf-8")
         os.rename(folder, output)
@@ -163,13 +164,6 @@ def read_scores(path: str | Path, model: RestoredModel, which: str) -> dict[str,
     return {**scores, "run": {**run, **names}}
 
 
-def _training_data(path: str | Path, model: RestoredModel) -> Mapping[str, Any] | None:
-    if is_model_folder(path):
-        known = model.about.get("training_data")
-        return known if isinstance(known, dict) else None
-    return read_records(path)
-
-
 def _write(
     folder: Path, model: RestoredModel, form: str, platforms: Sequence[str], lengths: Sequence[int], esm2: bool
 ) -> None:
@@ -192,9 +186,19 @@ def _write(
 # ---- the comparison --------------------------------------------------------------------------------------------------
 
 
-def _reference(predictor: Predictor, structure: Path) -> _Reference:
-    protein = Protein.from_file(structure)
-    return _Reference(Path(structure), protein, outputs_of(predictor, protein))
+def _reference(predictor: Predictor, structure: Path, ligand: str) -> _Reference:
+    bound = bind(Protein.from_file(structure), ligand or None, predictor.ligand_needs)
+    return _Reference(Path(structure), ligand, bound, outputs_of(predictor, structure, ligand))
+
+
+def _named(reference: _Reference) -> str:
+    ligand = reference.bound.ligand
+    return f"`{reference.bound.protein.source}`" + ("" if ligand is None else f" with `{ligand.source}`")
+
+
+def _slots(bound: Bound) -> int:
+    atoms = 0 if bound.ligand is None else bound.ligand.num_atoms
+    return bound.protein.num_residues + 2 * len(bound.protein.chain_ids) + atoms
 
 
 def _compare(folder: Path, form: str, reference: _Reference) -> dict[str, float]:
@@ -202,18 +206,20 @@ def _compare(folder: Path, form: str, reference: _Reference) -> dict[str, float]
     with tempfile.TemporaryDirectory() as scratch:
         found = Path(scratch) / "outputs.npz"
         if form in FORMS:
-            _run([sys.executable, "-m", "bihf_jax.export.reload", folder, reference.structure.absolute(), found])
-            rows = slice(None)
+            arguments = [folder, reference.structure.absolute(), reference.ligand, found]
+            _run([sys.executable, "-m", "bihf_jax.export.reload", *arguments])
+            with np.load(found, allow_pickle=False) as outputs:
+                values = dict(outputs)
         else:
-            inputs, rows = Path(scratch) / "inputs.npz", residue_slots(reference.protein)
-            neighbours = read_json(folder / programs.PROGRAM_FILE, "")["inputs"]["neighbours"]["shape"][1]
-            np.savez(inputs, **programs.model_inputs(reference.protein, neighbours))
+            inputs, bound = Path(scratch) / "inputs.npz", reference.bound
+            np.savez(inputs, **programs.model_inputs(folder, bound.protein, bound.ligand))
             # The program has to do without this package, so it must not find it.
             hidden = "import runpy, sys; sys.modules['bihf_jax'] = None; sys.argv = sys.argv[1:]; "
             hidden += "runpy.run_path(sys.argv[0], run_name='__main__')"
             _run([sys.executable, "-c", hidden, folder / "run.py", inputs, found])
-        with np.load(found, allow_pickle=False) as outputs:
-            values = {name: outputs[name][rows] for name in reference.outputs}  # "value" is in no program
+            rows = {name: residue_slots(bound.protein) for name in ("score", "representation")} | {"value": 0}
+            with np.load(found, allow_pickle=False) as outputs:
+                values = {name: outputs[name][rows[name]] for name in reference.outputs}
     return compare_outputs(reference.outputs, values)
 
 

@@ -18,13 +18,15 @@ from bihf_jax.data import alphabet
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.data.featurise import make_example
 from bihf_jax.data.grid import empty_grid, make_grid
+from bihf_jax.data.ligand import EDGE_TYPES, ELEMENTS, HYBRIDISATIONS, Ligand
+from bihf_jax.models.heads import POOLING_WEIGHT
 from bihf_jax.protein import Protein
-from bihf_jax.training.config import ExperimentConfig
+from bihf_jax.training.config import ExperimentConfig, read_json
 
 PROGRAM_FILE = "program.json"
 
-# Input -> what it holds; in the order of `ProteinBatch`, of which they are the fields that the model reads.
-_INPUTS = {
+# Input -> what it holds; in the order of `ProteinBatch`, of which they are the fields that a model reads.
+_PROTEIN_INPUTS = {
     "tokens": f"number of the token in {' '.join(alphabet.TOKENS)}; each chain is <cls> residues <eos>",
     "chain_segment": "1, 1, .., 2, 2, ..: chain of the slot; 0 is padding",
     "protein_segment": "1 at the slots of the protein (2, .. where further proteins follow); 0 is padding",
@@ -37,25 +39,54 @@ _INPUTS = {
     "neighbours": "slots of the residues whose CA is nearest, nearest first; any slot where masked",
     "neighbour_mask": "there is such a neighbour",
 }
-_OUTPUTS = {
-    "score": "score of each slot, of the last of the label names; it means something at residues only",
-    "representation": "features of each slot, both sides fused",
+_LIGAND_INPUTS = {
+    "edge_type": f"number of what joins slot and neighbour in: {', '.join(EDGE_TYPES)}; 0 where masked",
+    "ligand_atom": f"of an atom of a ligand: number of the element in {' '.join(ELEMENTS)}; formal charge + 2; number "
+    f"of the hybridisation in {' '.join(HYBRIDISATIONS)}; aromatic; in a ring. All 0 where the slot is no such atom",
 }
+# Names of outputs; which of them a model has, and what they mean, says `_outputs`.
+SCORE, SCORES, REPRESENTATION, VALUE = "score", "scores", "representation", "value"
+SLOTS, PROTEINS = "slots", "proteins"  # first axis of inputs and outputs
 
 
-def model_inputs(protein: Protein, neighbours: int) -> dict[str, np.ndarray]:
+def _inputs(config: ExperimentConfig) -> dict[str, str]:
+    """Input -> what it holds, of a model of this config."""
+    return _PROTEIN_INPUTS | (_LIGAND_INPUTS if config.encoder.structure.ligands else {})
+
+
+def _outputs(config: ExperimentConfig) -> dict[str, tuple[list[str | int], str]]:
+    """Output -> (its shape, its meaning), of a model of this config."""
+    task = config.make_task()
+    names, number = ", ".join(task.score_names), len(task.score_names)
+    outputs: dict[str, tuple[list[str | int], str]] = {}
+    if task.unit == "protein":
+        outputs[VALUE] = [PROTEINS, number], f"of each protein: {names}"
+        outputs[SCORE] = [SLOTS], "weight by which the slot is pooled; those of a protein add up to 1"
+    else:
+        last = f"score of each slot: {task.score_names[-1]}; it means something at residues only"
+        outputs[SCORE] = [SLOTS], last
+        if number > 1:
+            outputs[SCORES] = [SLOTS, number], f"scores of each slot: {names}"
+    outputs[REPRESENTATION] = [SLOTS, config.encoder.representation_width], "features of each slot, both sides fused"
+    return outputs
+
+
+def model_inputs(folder: str | Path, protein: Protein, ligand: Ligand | None = None) -> dict[str, np.ndarray]:
     """What a program takes of one protein.
 
     Args:
-      protein: of n slots: its residues, and two a chain.
-      neighbours: of each residue, `config.data.neighbours` of the model.
+      folder: of the export, with its `program.json`.
+      protein: of n slots: its residues, two a chain, and the atoms of the ligand.
+      ligand: of a model that reads ligands, see `inference.ligands.bind`.
 
     Returns:
       Input name -> [n, ...], see `program.json`; `featurise.residue_slots` says which slots are residues.
     """
-    example = make_example(protein, id=protein.source, group=protein.source)
+    described = read_json(Path(folder) / PROGRAM_FILE, "an export has it: export the model again")["inputs"]
+    example = make_example(protein, id=protein.source, group=protein.source, ligand=ligand)
+    neighbours = described["neighbours"]["shape"][1]
     grid = make_grid([[(0, example)]], length=example.num_slots, neighbours=neighbours, graphs=1)
-    return {name: getattr(grid, name)[0] for name in _INPUTS}
+    return {name: getattr(grid, name)[0] for name in described}
 
 
 def scoring_function(config: ExperimentConfig, params: Any) -> Callable[[Mapping, Mapping], dict[str, jax.Array]]:
@@ -66,7 +97,7 @@ def scoring_function(config: ExperimentConfig, params: Any) -> Callable[[Mapping
       params: its parameters; only their types are read. The function takes them as float32, and rounds those that
         are of another type, which is then exact.
     """
-    model, task = config.make_model(), config.make_task()
+    model, task, outputs = config.make_model(), config.make_task(), _outputs(config)
     dtypes = {name: leaf.dtype for name, leaf in _flat(params).items()}
 
     def score(params: Mapping[str, jax.Array], inputs: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
@@ -74,7 +105,12 @@ def scoring_function(config: ExperimentConfig, params: Any) -> Callable[[Mapping
         rows, length, neighbours = inputs["neighbours"].shape
         batch = empty_grid(rows, length, neighbours, config.data.graphs_per_row)._replace(**inputs)
         logits, encoded = model.apply({"params": tree}, batch, None, method="logits_and_features")
-        return {"score": task.scores(logits)[..., 0], "representation": encoded.representation.astype(jnp.float32)}
+        scores = task.scores(logits)
+        of_proteins = {VALUE: scores, SCORE: encoded.intermediates.get(POOLING_WEIGHT)}
+        of_residues = {SCORE: scores[..., -1], SCORES: scores}
+        found = of_proteins if task.unit == "protein" else of_residues
+        found[REPRESENTATION] = encoded.representation.astype(jnp.float32)
+        return {name: found[name] for name in outputs}
 
     return score
 
@@ -91,7 +127,7 @@ def _flat(params: Any) -> dict[str, Any]:
 def example_inputs(config: ExperimentConfig, length: int) -> dict[str, np.ndarray]:
     """One row of padding, in the shapes and types of a program's inputs."""
     grid: ProteinBatch = empty_grid(1, length, config.data.neighbours, 1)
-    return {name: getattr(grid, name) for name in _INPUTS}
+    return {name: getattr(grid, name) for name in _inputs(config)}
 
 
 def default_lengths(config: ExperimentConfig) -> tuple[int, ...]:
@@ -120,20 +156,21 @@ def write_description(
     rows = example_inputs(config, 1)
     inputs = {
         name: {
-            "shape": ["slots", *rows[name].shape[2:]],
+            "shape": [SLOTS, *rows[name].shape[2:]],
             "dtype": str(rows[name].dtype),
             "padding": alphabet.PAD if name == "tokens" else 0,
             "meaning": meaning,
         }
-        for name, meaning in _INPUTS.items()
+        for name, meaning in _inputs(config).items()
     }
-    shapes = {"score": ["slots"], "representation": ["slots", config.encoder.representation_width]}
     outputs = {
-        name: {"shape": shapes[name], "dtype": "float32", "meaning": meaning} for name, meaning in _OUTPUTS.items()
+        name: {"shape": shape, "dtype": "float32", "meaning": meaning}
+        for name, (shape, meaning) in _outputs(config).items()
     }
     description = {
         "call": "outputs = program(parameters, inputs): dicts by these names; inputs and outputs have an axis of 1 row "
-        "before the slots, whose number is the program's length",
+        "before that of the slots, whose number is the program's length, or of the proteins, of which a row holds up "
+        f"to {config.data.graphs_per_row}",
         "programs": list(programs),
         "inputs": inputs,
         "outputs": outputs,

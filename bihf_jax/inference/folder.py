@@ -11,6 +11,7 @@ from bihf_jax.inference import pages
 from bihf_jax.inference.embedding_file import EmbeddingFile
 from bihf_jax.inference.inputs import InputError, Target
 from bihf_jax.inference.outputs import read_about, remove_results, result_paths, whole_file, write_prediction
+from bihf_jax.inference.prediction import import_pyarrow
 from bihf_jax.inference.predictor import Predictor
 from bihf_jax.inference.programs import Wanted
 from bihf_jax.tasks.predictions import escape_cell
@@ -42,6 +43,7 @@ def predict_files(
     *,
     wanted: Wanted = NOTHING_MORE,
     html: bool = True,
+    parquet: bool = False,
     overwrite: bool = False,
 ) -> Iterator[Outcome]:
     """Predicts structures and writes the files of each (`outputs.write_prediction`) as soon as it is done.
@@ -52,6 +54,7 @@ def predict_files(
       output: folder for the files.
       wanted: what to write beside the scores.
       html: also write a page of each.
+      parquet: also write the table of each as Parquet.
       overwrite: do again what is finished.
 
     Returns:
@@ -59,9 +62,11 @@ def predict_files(
 
     Raises:
       InputError: before anything is done: a file would replace an input, or the folder holds predictions that were
-        made in another way, and `overwrite` is not set.
+        made in another way, and `overwrite` is not set; or pyarrow is missing.
     """
-    run = {**_made_by(predictor), "task": predictor.task.name, **wanted._asdict(), "html": html}
+    run = {**_made_by(predictor), "task": predictor.task.name, **wanted._asdict(), "html": html, "parquet": parquet}
+    if parquet:
+        _require_pyarrow()
     _refuse_replacing(targets, output)
     finished = {} if overwrite else _finished(targets, output, run)
     waiting = [target for target in targets if target.name not in finished]
@@ -76,7 +81,8 @@ def predict_files(
                 remove_results(output, target.name)  # of an earlier run
                 yield Outcome(target, "failed", _text(result))
             else:
-                yield _outcome(target, "written", write_prediction(result, output, target.name, run, html=html))
+                about = write_prediction(result, output, target.name, run, html=html, parquet=parquet)
+                yield _outcome(target, "written", about)
 
     return outcomes()
 
@@ -197,6 +203,13 @@ def _finished(targets: Sequence[Target], output: Path, run: Mapping[str, Any]) -
                 "another --output, or --overwrite"
             )
     return found
+
+
+def _require_pyarrow() -> None:
+    try:
+        import_pyarrow()
+    except ImportError as error:
+        raise InputError(f"{error}; or leave out --parquet: the CSV holds the same") from error
 
 
 def _refuse_replacing(targets: Sequence[Target], output: Path) -> None:

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from bihf_jax.data.ligand import Ligand
 from bihf_jax.inference.prediction import Prediction
 from bihf_jax.inference.residues import has_structure
 from bihf_jax.protein import StructureError
 
 ABOUT_ENDING = ".json"  # of the file that is written last: where it is, the others are whole
-ENDINGS = (".csv", ".pdb", ".cif", ".cxc", ".pml", ".html", ABOUT_ENDING)
+ENDINGS = (".csv", ".parquet", ".pdb", ".cif", ".cxc", ".pml", ".html", ABOUT_ENDING)
 
 
 @contextlib.contextmanager
@@ -28,11 +29,17 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_prediction(
-    prediction: Prediction, folder: Path, name: str, run: Mapping[str, Any], *, html: bool = True
+    prediction: Prediction,
+    folder: Path,
+    name: str,
+    run: Mapping[str, Any],
+    *,
+    html: bool = True,
+    parquet: bool = False,
 ) -> dict[str, Any]:
     """Writes the files of a prediction: no file is ever half there, and NAME.json comes last.
 
-    * NAME.csv: the table, `Prediction.write_csv`.
+    * NAME.csv: the table, `Prediction.write_csv`; NAME.parquet: the same, where asked for.
     * NAME.pdb and NAME.cif: the structure as it was read, the score in the B-factor column; in full in mmCIF, with two
       decimals in PDB. A format that cannot hold the structure is left out, and NAME.json says why.
     * NAME.cxc and NAME.pml: scripts for ChimeraX and PyMOL that open the mmCIF file (else the PDB file) and colour it.
@@ -45,6 +52,7 @@ def write_prediction(
       name: of the files, from `inputs.find_targets`.
       run: how the prediction was made, values that JSON holds.
       html: also write the page.
+      parquet: also write the table as Parquet; needs pyarrow.
 
     Returns:
       What NAME.json holds.
@@ -54,6 +62,11 @@ def write_prediction(
     not_written = {}
     with whole_file(_with_ending(base, ".csv")) as path:
         prediction.write_csv(path)
+    if parquet:
+        with whole_file(_with_ending(base, ".parquet")) as path:
+            prediction.write_parquet(path)
+    else:
+        _with_ending(base, ".parquet").unlink(missing_ok=True)  # of an earlier run
     for ending in (".pdb", ".cif"):
         try:
             with whole_file(_with_ending(base, ending)) as path:
@@ -129,8 +142,13 @@ def _about(prediction: Prediction) -> dict[str, Any]:
         "threshold": prediction.threshold,  # chosen on the validation split
         "interval": prediction.interval,  # what ends in _low and _high
         "columns": list(prediction.residue_values()),
+        "ligand": None if prediction.ligand is None else _about_ligand(prediction.ligand),  # that the model saw
         "report": report,  # of reading the file: what is not as usual
     }
+
+
+def _about_ligand(ligand: Ligand) -> dict[str, Any]:
+    return {"source": ligand.source, "atoms": ligand.num_atoms, "remarks": list(getattr(ligand, "remarks", ()))}
 
 
 def _script_heading(prediction: Prediction, structure: str) -> str:

@@ -25,7 +25,7 @@ def prediction_page(prediction: "Prediction") -> str:
     names = prediction.label_names
     notes = [f"What is called score here is the {prediction.score_name}."]
     if prediction.value:
-        notes.append("The weights of the residues, by which the model takes them together, add up to 1.")
+        notes.append(_weights_note(prediction))
     if (hidden := len(prediction.value) - _MOST_VALUES) > 0:
         notes.append(f"{hidden} more values are not shown: they are lower.")
     if prediction.threshold is not None:
@@ -37,6 +37,7 @@ def prediction_page(prediction: "Prediction") -> str:
         score_range=prediction.colour_range,
         threshold=prediction.threshold,
         label_names=names if len(names) == 2 and not prediction.value else None,
+        coloured_by="attribution" if prediction.value and "attribution" in columns else None,
         tracks=[_track(prediction, name, values) for name, values in columns.items() if name != "score"],
         values=[_value(prediction, name) for name in prediction.highest_values(_MOST_VALUES)],
         model=prediction.model,
@@ -74,6 +75,14 @@ def index_page(
     columns = (*(_VALUE_COLUMNS if of_proteins else ()), *_INDEX_COLUMNS)
     failures = [FailedInput(name, reason) for name, reason in failed]
     return folder_page(FolderPage(title, columns, entries, failures, model))
+
+
+def _weights_note(prediction: "Prediction") -> str:
+    note = "The weights of the residues, by which the model takes them together, add up to "
+    if prediction.ligand is None:
+        return f"{note}1."
+    atoms = f"the {prediction.ligand.num_atoms} atoms of the ligand ({prediction.ligand.source})"
+    return f"{note}{prediction.score.sum():.3g}; {atoms} have the rest of 1."
 
 
 def _value(prediction: "Prediction", name: str) -> Value:

@@ -5,10 +5,11 @@ import dataclasses
 import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from bihf_jax.data.ligand import Ligand
 from bihf_jax.inference import pages, pictures
 from bihf_jax.inference.residues import residue_columns
 from bihf_jax.protein import Protein
@@ -40,7 +41,7 @@ class Prediction:
     task: str
     label_names: tuple[str, ...]  # of the task
     # [N] float32; for classes the probability of the last label. Where the task is of proteins, the weight that the
-    # residue had among all, which add up to 1.
+    # residue had among all, which add up to 1 (with those of the ligand's atoms).
     score: np.ndarray
     low: np.ndarray | None = None  # [N] float32 ends of the interval around the score, where there is one
     high: np.ndarray | None = None
@@ -55,6 +56,7 @@ class Prediction:
     fusion_values: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)  # column -> [N] float32
     threshold: float | None = None  # of the score, chosen on the validation split
     model: str = ""  # one line on what made the scores
+    ligand: Ligand | None = None  # that the model saw beside the protein
 
     def __post_init__(self) -> None:
         shape = (self.protein.num_residues,)
@@ -126,6 +128,19 @@ class Prediction:
             writer.writerow(["file", *columns])
             writer.writerows(zip([source] * len(self), *(_cells(column) for column in columns.values()), strict=True))
 
+    def write_parquet(self, path: str | Path) -> None:
+        """Writes the table of `write_csv` as Parquet: chain, amino acid and insertion code as text ("" where none),
+        `has_structure` as bool, numbers in their own types.
+
+        Raises:
+          ImportError: pyarrow is not installed; says what to install.
+        """
+        pyarrow, parquet = import_pyarrow()
+        columns = {name: column.tolist() for name, column in self.columns().items() if column.dtype.kind == "U"}
+        columns = {name: [value.strip(" ") for value in column] for name, column in columns.items()}
+        table = {"file": [self.protein.source] * len(self), **self.columns(), **columns}
+        parquet.write_table(pyarrow.table(table), path)
+
     def page(self) -> str:
         """One HTML file that works offline: structure, sequence, slider, and a track for each of `residue_values`.
 
@@ -153,6 +168,16 @@ class Prediction:
             f"{self.protein.source}: {len(self)} residues in chains {chains}; {of_protein}{self.score_name}: mean "
             f"{self.score.mean():.3f}, highest {top.score:.3f} at {top.chain}{top.residue_number}{top.insertion_code}"
         )
+
+
+def import_pyarrow() -> tuple[Any, Any]:
+    """(pyarrow, pyarrow.parquet), which are an extra; raises ImportError that says what to install."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ImportError("Parquet needs pyarrow: pip install 'bihf_jax[parquet]'") from error
+    return pyarrow, parquet
 
 
 def _cells(column: np.ndarray) -> list[str]:

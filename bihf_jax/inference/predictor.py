@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -17,10 +17,12 @@ from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.data.example import Example
 from bihf_jax.data.featurise import make_example, residue_slots
 from bihf_jax.data.grid import make_grid, split_over_devices, values_by_protein, values_by_record
+from bihf_jax.data.ligand import Ligand
 from bihf_jax.data.plan import GridShape, plan_once
 from bihf_jax.inference import interval
 from bihf_jax.inference.compilation_cache import use_compilation_cache
 from bihf_jax.inference.embedding import Embedding, MissingFeaturesError
+from bihf_jax.inference.ligands import LigandNeeds, LigandSource, bind
 from bihf_jax.inference.prediction import Prediction
 from bihf_jax.inference.programs import VALUE, Programs, Wanted
 from bihf_jax.inference.residues import has_structure
@@ -28,10 +30,20 @@ from bihf_jax.inference.threshold import validation_threshold
 from bihf_jax.protein import Protein
 from bihf_jax.training import step as step_lib
 from bihf_jax.training.config import ExperimentConfig
+from bihf_jax.training.provenance import training_data, training_pocket
 from bihf_jax.training.restore import RestoredModel, load_model
 
-# A protein, the path or the text of its file, or a function that gives it, which is called when its turn comes.
-Structure = Protein | str | os.PathLike[str] | Callable[[], Protein]
+
+class WithLigand(NamedTuple):
+    """A structure and the ligand of it that the model sees."""
+
+    structure: Protein | str | os.PathLike[str]
+    ligand: LigandSource  # see `ligands.LigandSource`
+
+
+# A protein, the path or the text of its file, one of these with a ligand, or a function that gives it, which is called
+# when its turn comes.
+Structure = Protein | str | os.PathLike[str] | WithLigand | Callable[[], Protein | WithLigand]
 OnError = Literal["raise", "return"]
 T = TypeVar("T")
 # What a model computes of a batch: arrays [R, L, *] by name; `VALUE` is of graph slots, [R, G, *].
@@ -58,6 +70,7 @@ class _Ready:
     """A structure in the form that the model takes."""
 
     protein: Protein
+    ligand: Ligand | None
     example: Example
 
 
@@ -96,12 +109,14 @@ class Predictor:
     Attributes:
       members: the models. The first one's config says the lengths of the rows.
       task: what the scores are of.
+      ligand_needs: what a structure has to come with.
     """
 
     def __init__(
         self,
         restored: Sequence[RestoredModel],
         thresholds: Sequence[float | None] = (),
+        pockets: Sequence[float | None] = (),
         *,
         max_slots: int = MAX_SLOTS,
         rows: int | None = None,
@@ -112,6 +127,8 @@ class Predictor:
                 raise ConfigError(f"{name} is {value}; it must be at least 1")
         self.members = _members(restored, thresholds or [None] * len(restored))
         self.task = self.members[0].programs.task
+        atoms = [member.config.encoder.structure.ligands for member in self.members]
+        self.ligand_needs = LigandNeeds.of_models(atoms, pockets or [None] * len(self.members))
         self.max_slots = max_slots
         self._devices = jax.local_device_count()
         self._rows = rows or (1 if jax.default_backend() == "cpu" else _ROWS_ON_ACCELERATORS)
@@ -138,7 +155,7 @@ class Predictor:
 
         Raises:
           ConfigError: no run or exported model there, a config that this version cannot read, or models of several
-            tasks.
+            tasks or of pockets of several sizes.
           CheckpointError: no checkpoint, a part of it missing or damaged, or of another model or alphabet.
         """
         if compilation_cache:
@@ -146,7 +163,10 @@ class Predictor:
         paths = [path] if isinstance(path, str | os.PathLike) else list(path)
         restored = [load_model(each, which=which) for each in paths]
         thresholds = [validation_threshold(each, found.step) for each, found in zip(paths, restored, strict=True)]
-        return cls(restored, thresholds, max_slots=max_slots, rows=rows)
+        pockets = [
+            training_pocket(training_data(*each)) for each in zip(paths, (m.about for m in restored), strict=True)
+        ]
+        return cls(restored, thresholds, pockets, max_slots=max_slots, rows=rows)
 
     @property
     def fingerprint(self) -> str:
@@ -168,6 +188,11 @@ class Predictor:
         return None if None in thresholds else float(np.mean(thresholds))
 
     @property
+    def has_attribution(self) -> bool:
+        """Whether it can say how much each residue mattered: every model has a sequence side."""
+        return all("sequence" in member.config.encoder.sides for member in self.members)
+
+    @property
     def compiles(self) -> int:
         """Programs compiled so far."""
         return sum(programs.compiles for programs in {id(m.programs): m.programs for m in self.members}.values())
@@ -176,6 +201,7 @@ class Predictor:
         self,
         structure: Structure,
         *,
+        ligand: LigandSource | None = None,
         fusion_values: bool = False,
         attribution: bool = False,
         dropout_samples: int = 0,
@@ -184,6 +210,9 @@ class Predictor:
 
         Args:
           structure: a `Protein`, the path of a file, or the text of one. All its chains are one protein to the model.
+          ligand: where the model was trained on proteins with one (`lba`): the path of a .sdf, .mol2 or .pdbqt file in
+            the frame of the structure, the name of a ligand in the structure file itself ("STI", "STI:A:201"), or a
+            `Ligand`. A model trained on pockets gets the residues near it, as in training.
           fusion_values: also what fusion did at each residue (`fusion_values.fusion_values`).
           attribution: also how much each residue mattered (`attribution.gradient_times_embedding`).
           dropout_samples: draw what is random in training so many times; the score is the mean of the draws and has an
@@ -194,12 +223,14 @@ class Predictor:
 
         Raises:
           StructureError: a file that cannot be read.
+          MoleculeError: nor can the ligand.
+          LigandError: a ligand is missing, or is not for this model or structure.
           ProteinTooLongError: more slots than `max_slots`.
           MissingFeaturesError: the model has nothing of the kind that is asked for.
           ConfigError: a number of samples that gives no interval.
         """
         wanted = Wanted(fusion_values, attribution, dropout_samples)
-        return next(self.predict_many([structure], **wanted._asdict()))
+        return next(self.predict_many([_with_ligand(structure, ligand)], **wanted._asdict()))
 
     def predict_many(
         self,
@@ -213,7 +244,8 @@ class Predictor:
         """Scores structures, packed together; reads ahead.
 
         Args:
-          structures: of any number; also functions that return a `Protein`.
+          structures: of any number; also functions that return a `Protein`, and each `WithLigand` where the model needs
+            one.
           fusion_values: as in `predict`.
           attribution: as in `predict`.
           dropout_samples: as in `predict`.
@@ -250,22 +282,31 @@ class Predictor:
                 fusion_values=columns,
                 threshold=self.threshold,
                 model=self.description,
+                ligand=ready.ligand,
             )
 
         return self._results(structures, runs, finish, on_error, one_a_row=dropout_samples > 0)
 
-    def embed(self, structure: Structure, *, of: str = "fused", stage: int | None = None) -> Embedding:
+    def embed(
+        self,
+        structure: Structure,
+        *,
+        ligand: LigandSource | None = None,
+        of: str = "fused",
+        stage: int | None = None,
+    ) -> Embedding:
         """The features of one structure's residues.
 
         Args:
           structure: as in `predict`.
+          ligand: as in `predict`.
           of: "sequence", "structure" or "fused".
           stage: a stage, from 1; None: what the encoder returns. See `embedding.choose_features`.
 
         Raises:
           MissingFeaturesError: the model has no such features, or there are several models; and as `predict`.
         """
-        return next(self.embed_many([structure], of=of, stage=stage))
+        return next(self.embed_many([_with_ligand(structure, ligand)], of=of, stage=stage))
 
     def embed_many(
         self,
@@ -351,15 +392,19 @@ class Predictor:
             yield window
 
     def _make_ready(self, structure: Structure) -> _Ready:
-        protein = _as_protein(structure)
-        slots = protein.num_residues + 2 * len(protein.chain_ids)
+        structure = structure() if callable(structure) else structure
+        structure, source = structure if isinstance(structure, WithLigand) else (structure, None)
+        protein, ligand = bind(_as_protein(structure), source, self.ligand_needs)
+        atoms = 0 if ligand is None else ligand.num_atoms
+        slots = protein.num_residues + 2 * len(protein.chain_ids) + atoms
         if slots > self.max_slots:
+            of_ligand = f" and {atoms:,} atoms of a ligand" if atoms else ""
             raise ProteinTooLongError(
-                f"{protein.source}: {protein.num_residues:,} residues in {len(protein.chain_ids)} chains need "
-                f"{slots:,} slots; at most {self.max_slots:,} are taken. Choose chains, or raise max_slots if there "
-                "is memory for it"
+                f"{protein.source}: {protein.num_residues:,} residues in {len(protein.chain_ids)} chains{of_ligand} "
+                f"need {slots:,} slots; at most {self.max_slots:,} are taken. Choose chains, or raise max_slots if "
+                "there is memory for it"
             )
-        return _Ready(protein, make_example(protein, id=protein.source, group=protein.source))
+        return _Ready(protein, ligand, make_example(protein, id=protein.source, group=protein.source, ligand=ligand))
 
     def _start(self, window: list[_Ready | Exception], runs: Sequence[Run], one_a_row: bool) -> UnderWay:
         """Batches that hold what is ready, by its number in the window, and what the devices will make of them."""
@@ -433,6 +478,10 @@ def _digest(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def _with_ligand(structure: Structure, ligand: LigandSource | None) -> Structure:
+    return structure if ligand is None else WithLigand(structure, ligand)
+
+
 def _as_protein(structure: Structure) -> Protein:
     if isinstance(structure, Protein):
         return structure
@@ -440,8 +489,6 @@ def _as_protein(structure: Structure) -> Protein:
         return Protein.from_file(os.fspath(structure))
     if isinstance(structure, str):
         return Protein.from_text(structure) if "\n" in structure else Protein.from_file(structure)
-    if callable(structure):
-        return structure()
     raise TypeError(f"a structure is a Protein, the path or the text of a file, got {type(structure).__name__}")
 
 

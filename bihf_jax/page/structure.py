@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bihf_jax.page import colours
@@ -72,6 +72,7 @@ class StructurePage:
     threshold: float | None = None  # where the slider starts; above 90 % of the residues if None
     label_names: tuple[str, str] | None = None  # what a residue below, and at or above, the threshold is called
     tracks: Sequence[Track] = ()
+    coloured_by: str | None = None  # name of the track that colours the page at first; if None the score
     values: Sequence[Value] = ()
     model: str = ""  # one line on what made the scores
     notes: Sequence[str] = ()  # what a reader must know, such as what was left out of the file
@@ -97,6 +98,9 @@ class StructurePage:
                 raise ValueError(
                     f"track {track.name!r} has {len(track.values)} values for {len(self.residues)} residues"
                 )
+        if self.coloured_by is not None and self.coloured_by not in {track.name for track in self.tracks}:
+            named = ", ".join(track.name for track in self.tracks) or "none"
+            raise ValueError(f"coloured_by is {self.coloured_by!r}, which is no track; tracks: {named}")
         if self.threshold is not None and not math.isfinite(self.threshold):
             raise ValueError(f"threshold must be finite, got {self.threshold}")
 
@@ -145,6 +149,7 @@ def _data_of(page: StructurePage, scene: Scene) -> dict[str, Any]:
         },
         "residueNames": dict(zip(residue_constants.RESIDUE_TYPES, residue_constants.RESIDUE_NAMES, strict=True)),
         "layers": layers,
+        "firstLayer": _first_layer(page, layers),
         "threshold": _threshold_of(page, scored),
         "labelNames": list(page.label_names) if page.label_names is not None else None,
         "palette": list(colours.scale()),
@@ -177,6 +182,11 @@ def _layers_of(page: StructurePage) -> list[dict[str, Any]]:
     chain_track = Track("chain", [chains[residue.chain] for residue in page.residues], categories=names)
     chain_colours = colours.of_categories(len(names), first_is_absence=False)
     return [*layers, _layer_of(chain_track) | {"colours": chain_colours, "strip": False}]
+
+
+def _first_layer(page: StructurePage, layers: Sequence[Mapping[str, Any]]) -> int:
+    """Number of the layer that colours the page when it opens."""
+    return next((number for number, layer in enumerate(layers) if layer["name"] == page.coloured_by), 0)
 
 
 def _layer_of(track: Track) -> dict[str, Any]:

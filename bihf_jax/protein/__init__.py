@@ -10,6 +10,7 @@ from bihf_jax.protein.protein import Protein
 from bihf_jax.protein.quality import Quality, assess
 from bihf_jax.protein.report import ParseReport
 from bihf_jax.protein.residue_matching import ResidueMatch, match_residues
+from bihf_jax.protein.select import take_residues
 from bihf_jax.protein.superposition import Superposition, superpose
 
 __all__ = [
@@ -36,5 +37,6 @@ __all__ = [
     "nearest_neighbours",
     "split_partners",
     "superpose",
+    "take_residues",
     "torsions",
 ]

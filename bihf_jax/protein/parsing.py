@@ -28,7 +28,8 @@ The rules, in one place:
 * **Old PDB files** with the entry id and a serial number (or another label) in columns 73-80 are read up to column 72;
   the element then follows from the atom name.
 * **Damage** that shows is an error. A text file cut between two records does not show it: `ParseReport.ends_early`.
-* **Limits** keep time and memory in bounds whatever a file says: `MAX_BYTES`, `MAX_RESIDUES`, `MAX_ALIGNMENT`.
+* **Limits** keep time and memory in bounds whatever a file says: `MAX_BYTES`, `MAX_RESIDUES`, `MAX_ALIGNMENT`. An atom
+  further out than `MAX_COORDINATE` has no coordinates.
 """
 
 import collections
@@ -57,6 +58,8 @@ MAX_RESIDUES = 1_000_000
 MAX_ALIGNMENT = 200_000_000
 # Å between C and the next N up to which there is a bond (it is 1.33 long; low-resolution models stretch it).
 MAX_PEPTIDE_BOND = 2.0
+# Å in x, y and z from the origin, far beyond any structure: squares of it stay exact enough, and no number overflows.
+MAX_COORDINATE = 1e6
 # A lone amino acid marked as polymer is a ligand; two linked ones are the shortest peptide.
 MIN_CHAIN_RESIDUES = 2
 # Insertion code of residues whose author number is not in the file.
@@ -852,7 +855,7 @@ class _Atoms:
         place = np.repeat(*np.array(places, dtype=np.int64).reshape(-1, 2).T)
         hydrogen = self.is_hydrogen[row]
         tally.hydrogen_atoms += int(hydrogen.sum())
-        placed = (np.abs(self.position[row]) <= np.finfo(np.float32).max).all(axis=1)  # False for NaN, too
+        placed = (np.abs(self.position[row]) <= MAX_COORDINATE).all(axis=1)  # False for NaN, too
         tally.unplaced_atoms += int((~placed & ~hydrogen).sum())
         return row[placed & ~hydrogen], place[placed & ~hydrogen]
 

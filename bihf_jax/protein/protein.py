@@ -318,7 +318,7 @@ class Protein:
     def _moved(self, positions: np.ndarray, copy: parsing.Copy) -> np.ndarray:
         """[..., 3] float32 Å after the copy's rotation and translation."""
         moved = (positions.astype(np.float64) @ copy.rotation.T + copy.translation).astype(np.float32)
-        if not np.isfinite(moved).all():
+        if not (np.abs(moved) <= parsing.MAX_COORDINATE).all():
             raise StructureError(f"{self.source}: an operator of the assembly moves atoms out of range; damaged file?")
         return moved
 

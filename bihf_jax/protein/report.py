@@ -37,7 +37,7 @@ class ParseReport:
     altloc_atoms: int = 0  # atoms left out because another conformer was kept
     repeated_atoms: int = 0  # atoms whose name the residue already has, without an altloc label: the first is kept
     hydrogen_atoms: int = 0  # of residues and ligands, deuterium included
-    unplaced_atoms: int = 0  # atoms without finite coordinates
+    unplaced_atoms: int = 0  # atoms without coordinates, or with such beyond `parsing.MAX_COORDINATE`
     unknown_b_factors: int = 0  # kept atoms without a finite B factor, which is 0 then
     other_atoms: dict[str, int] = dataclasses.field(default_factory=dict)  # "SEP:P": atoms that the type does not have
     coincident_ligands: int = 0  # copies of an assembly that lie on the ligand they are a copy of

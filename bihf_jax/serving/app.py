@@ -22,9 +22,10 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bihf_jax.data.components import own_ligand
 from bihf_jax.inference import Predictor
 from bihf_jax.page.document import asset, data_block, escape, html_document
-from bihf_jax.serving.uploads import Limits, UploadError, chains_of, file_name, parse, read_body
+from bihf_jax.serving.uploads import Limits, UploadError, contents_of, file_name, parse, read_body
 
 _LOGGER = logging.getLogger(__name__)
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
@@ -76,17 +77,19 @@ class _Service:
         return HTMLResponse(_index_page(self._predictor, self._limits))
 
     async def chains(self, request: Request) -> Response:
-        """The chains of the structure in the body: {"chains": [[id, residues], ...]}."""
+        """What the structure in the body holds: {"chains": [[id, residues], ...], "ligands": [name, ...]}."""
         data, name = await self._upload(request)
-        found = await self._one_at_a_time(chains_of, data, name, None, self._limits)
-        return JSONResponse({"chains": found})
+        found = await self._one_at_a_time(contents_of, data, name, None, self._limits)
+        return JSONResponse(found._asdict())
 
     async def predict(self, request: Request) -> Response:
-        """Scores the structure in the body, or its chains that are named: {"page": where the page is}."""
+        """Scores the structure in the body, or its chains that are named, with its ligand that is named:
+        {"page": where the page is}."""
         data, name = await self._upload(request)
         chains = request.query_params.getlist("chain") or None
+        ligand = request.query_params.get("ligand") or None
         token = secrets.token_urlsafe(16)
-        self._pages[token] = await self._one_at_a_time(self._page_of, data, name, chains)
+        self._pages[token] = await self._one_at_a_time(self._page_of, data, name, chains, ligand)
         while len(self._pages) > PAGES_KEPT:
             self._pages.popitem(last=False)
         return JSONResponse({"page": f"/pages/{token}"})
@@ -100,10 +103,12 @@ class _Service:
             )
         return HTMLResponse(html)
 
-    def _page_of(self, data: bytes, name: str, chains: Sequence[str] | None) -> str:
+    def _page_of(self, data: bytes, name: str, chains: Sequence[str] | None, ligand: str | None) -> str:
         protein = parse(data, name, chains, self._limits)
         try:
-            return self._predictor.predict(protein).page()
+            # Looked up in the structure here: the predictor would take what looks like a path for one.
+            molecule = own_ligand(protein, ligand) if ligand else None
+            return self._predictor.predict(protein, ligand=molecule).page()
         except ValueError as error:  # too long, or cannot be scored or shown: the message says it
             raise UploadError(400, str(error)) from error
 
@@ -156,11 +161,12 @@ class _SafeHeaders:
 
 def _index_page(predictor: Predictor, limits: Limits) -> str:
     title = f"bihf_jax: {predictor.task.label_names[-1]} ({predictor.task.name})"
+    needs = {"needsLigand": predictor.ligand_needs.any}
     body = "\n".join(
         [
             f'<header><h1>{escape(title)}</h1><p class="model">{escape(predictor.description)}</p></header>',
             asset("serve.html"),
-            data_block("serve-data", {"maxBytes": limits.body_bytes, "bodyType": BODY_TYPE}),
+            data_block("serve-data", {"maxBytes": limits.body_bytes, "bodyType": BODY_TYPE, **needs}),
         ]
     )
     return html_document(title, body, styles=["common.css", "serve.css"], scripts=["serve.js"], asks_own_server=True)

@@ -1,13 +1,14 @@
 """Reads a structure that a stranger may have made, in a process of its own that can be killed: `uploads` starts it.
 
 The first line of the standard input is JSON: the name of the file, the ids of the chains to read (null: all), limits.
-The rest is the content. The standard output is JSON: the chains and their residues, or the error.
+The rest is the content. The standard output is JSON: the chains and their residues, and the ligands; or the error.
 """
 
 import json
 import sys
 from collections.abc import Sequence
 
+from bihf_jax.data.components import own_ligands
 from bihf_jax.protein import Protein, StructureError
 from bihf_jax.protein.parsing import split_ending
 
@@ -39,7 +40,8 @@ def main() -> None:
         answer = {"error": f"{request['name']}: reading it takes more memory than is allowed"}
     else:
         residues = [int((protein.chain_index == chain).sum()) for chain in range(len(protein.chain_ids))]
-        answer = {"chains": list(zip(protein.chain_ids, residues, strict=True))}
+        chains = list(zip(protein.chain_ids, residues, strict=True))
+        answer = {"chains": chains, "ligands": own_ligands(protein)}
     sys.stdout.write(json.dumps(answer))
 
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -39,6 +40,13 @@ class Limits:
         for field in dataclasses.fields(self):
             if not getattr(self, field.name) > 0:
                 raise ConfigError(f"{field.name} is {getattr(self, field.name)}; it must be more than 0")
+
+
+class Contents(NamedTuple):
+    """What an upload holds."""
+
+    chains: list[tuple[str, int]]  # (id, residues) of each
+    ligands: list[str]  # "STI:A:201", `components.own_ligands`
 
 
 class UploadError(Exception):
@@ -86,14 +94,14 @@ def parse(data: bytes, name: str, chains: Sequence[str] | None, limits: Limits) 
     """The structure of an upload. It was read in a process of its own first, so this cannot take long or crash.
 
     Raises:
-      UploadError: as `chains_of`.
+      UploadError: as `contents_of`.
     """
-    chains_of(data, name, chains, limits)
+    contents_of(data, name, chains, limits)
     return read_structure(data, name, chains, limits.unpacked_bytes)
 
 
-def chains_of(data: bytes, name: str, chains: Sequence[str] | None, limits: Limits) -> list[tuple[str, int]]:
-    """(id, residues) of each chain of an upload, read in a process that is killed when its time is up.
+def contents_of(data: bytes, name: str, chains: Sequence[str] | None, limits: Limits) -> Contents:
+    """The chains and ligands of an upload, read in a process that is killed when its time is up.
 
     Args:
       data: the content of the file.
@@ -120,4 +128,4 @@ def chains_of(data: bytes, name: str, chains: Sequence[str] | None, limits: Limi
     answer = json.loads(done.stdout)
     if "error" in answer:
         raise UploadError(400, answer["error"])
-    return [(chain, residues) for chain, residues in answer["chains"]]
+    return Contents([(chain, residues) for chain, residues in answer["chains"]], answer["ligands"])

@@ -4,19 +4,23 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bihf_jax.configuration import ConfigError, differences
-from bihf_jax.data.records import RecordSet
+from bihf_jax.training.model_folder import is_model_folder
+
+if TYPE_CHECKING:
+    from bihf_jax.data.records import RecordSet
 
 RECORDS_FILE = "records.json"  # in the folder of a run
 
 
-def keep_records(records: Sequence[RecordSet], workdir: Path, *, first_host: bool) -> None:
+def keep_records(records: Sequence["RecordSet"], workdir: Path, *, first_host: bool) -> None:
     """Writes `WORKDIR/records.json`, or checks that the run there was trained on the same records.
 
-    The file holds, for each split, the fingerprint of its index (`RecordSet.fingerprint`) and its counts. No path is in
-    it. A run that began without it goes on without it: which records it began with is not known.
+    The file holds, for each split, the fingerprint of its index (`RecordSet.fingerprint`) and its counts; and the
+    pocket that the records are of, where they are. No path is in it. A run that began without it goes on without it:
+    which records it began with is not known.
 
     Args:
       records: the splits that are trained and validated on.
@@ -42,6 +46,8 @@ def keep_records(records: Sequence[RecordSet], workdir: Path, *, first_host: boo
             split.split: {"fingerprint": split.fingerprint, **metadata["splits"][split.split]} for split in records
         }
         made = {name: metadata[name] for name in ("task", "schema_version") if name in metadata}
+        if (pocket := metadata.get("source", {}).get("pocket")) is not None:  # of `lba`
+            made["pocket"] = pocket
         scratch = path.with_suffix(".tmp")
         scratch.write_text(json.dumps({**made, "splits": splits}, indent=2) + "\n", encoding="utf-8")
         os.replace(scratch, path)
@@ -64,3 +70,28 @@ def read_records(workdir: str | Path) -> Mapping[str, Any] | None:
         reason = f"{type(error).__name__}: {error}"
         raise ConfigError(f"{path} does not say which records there were ({reason}); copy it from the run") from error
     return kept
+
+
+def training_data(path: str | Path, about: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """`read_records` of a run, or of the run that an export was made of; None where it is not known.
+
+    Args:
+      path: folder of the run or export.
+      about: what its checkpoint says of itself.
+
+    Raises:
+      ConfigError: as `read_records`.
+    """
+    if is_model_folder(path):
+        known = about.get("training_data")
+        return known if isinstance(known, dict) else None
+    return read_records(path)
+
+
+def training_pocket(data: Mapping[str, Any] | None) -> float | None:
+    """Å around the ligand within which the records have residues; None: whole proteins, or not known.
+
+    Args:
+      data: of `training_data`.
+    """
+    return None if data is None else data.get("pocket")

@@ -25,8 +25,8 @@ from typing import Any
 import gemmi
 import numpy as np
 
+from bihf_jax.data.molecules import Molecule, MoleculeError, from_rdkit
 from bihf_jax.protein import Protein, StructureError
-from data_prep.formats.molecules import Molecule, MoleculeError, from_rdkit
 from data_prep.formats.text import FormatError, find_file, numbered_lines
 
 SPLITS = ("train", "val", "test")

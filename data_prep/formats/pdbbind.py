@@ -20,7 +20,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from data_prep.formats.molecules import Molecule, MoleculeError, read_molecule
+from bihf_jax.data.molecules import Molecule, MoleculeError, read_molecule
 from data_prep.formats.text import FormatError, read_text
 
 KINDS = ("Kd", "Ki", "IC50")

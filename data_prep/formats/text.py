@@ -1,15 +1,13 @@
 """Text files of published data sets: plain or gzip, found by their authors' name, read with line numbers."""
 
 import csv
-import gzip
 import io
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from bihf_jax.data.text_file import FormatError, read_text
 
-class FormatError(ValueError):
-    """A file or entry that is not in the format it should be in; the message names the place, the value and the fix."""
+__all__ = ["FormatError", "find_file", "numbered_lines", "read_csv", "read_text", "require_file"]
 
 
 def find_file(folder: Path, name: str) -> Path | None:
@@ -37,26 +35,6 @@ def require_file(folder: Path, name: str) -> Path:
     if found is None:
         raise FormatError(f"{folder}: no file {name} (also .gz, also with a prefix such as data_{name})")
     return found
-
-
-def read_text(path: Path) -> str:
-    """The text of a file in UTF-8, decompressed if its name ends in .gz.
-
-    Raises:
-      FormatError: no such file, damaged gzip data, or no UTF-8.
-    """
-    if not path.is_file():
-        raise FormatError(f"{path}: no such file")
-    data = path.read_bytes()
-    if path.suffix.lower() == ".gz":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise FormatError(f"{path}: damaged gzip data ({error}); fetch the file again") from error
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{path}: not text in UTF-8 ({error})") from error
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from bihf_jax.data.labels import Labels
-from bihf_jax.protein import INTERFACE_CUTOFF, Protein, StructureError, interface_labels
+from bihf_jax.protein import INTERFACE_CUTOFF, Protein, StructureError, interface_labels, take_residues
 from data_prep.formats.residues import rows_by_number
 from data_prep.formats.text import read_csv
 from data_prep.pipeline import Outcome, Result, Source, add_record
-from data_prep.select import take_residues
 from data_prep.structure_files import list_files, unused_files, without_ending
 
 # Name of the positive class, and the partners that make labels and get no record, by task.

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from scipy.spatial import cKDTree
 
+from bihf_jax.data import molecules, pdbqt
 from bihf_jax.data.labels import Labels
-from bihf_jax.protein import Protein
-from data_prep.formats import atom3d, molecules, pdbbind, pdbqt
+from bihf_jax.data.ligand import pocket_rows
+from bihf_jax.protein import Protein, take_residues
+from data_prep.formats import atom3d, pdbbind
 from data_prep.formats.text import FormatError, read_csv
 from data_prep.pipeline import Outcome, Result, Source, add_record, chain_sequences
-from data_prep.select import take_residues
 from data_prep.sources.mqa import ATOM3D_SPLITS
 from data_prep.structure_files import ENDINGS, check_file, list_files, read_protein, unused_files
 
@@ -276,15 +276,6 @@ def _result(
     if ligand is not None and result.records:
         result.counts = {"ligand_atoms": ligand.num_atoms, "ligands_with_remarks": int(bool(ligand.remarks))}
     return result
-
-
-def pocket_rows(protein: Protein, near: np.ndarray, cutoff: float) -> np.ndarray:
-    """[N] bool: residues with an atom within `cutoff` Å of one of the positions `near` [A, 3]."""
-    residue, _ = np.nonzero(protein.atom_mask)
-    distance, _ = cKDTree(near).query(protein.atom_positions[protein.atom_mask], distance_upper_bound=cutoff + 1e-4)
-    rows = np.zeros(protein.num_residues, dtype=bool)
-    rows[residue[np.isfinite(distance)]] = True
-    return rows
 
 
 Read = TypeVar("Read")

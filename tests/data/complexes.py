@@ -1,6 +1,7 @@
 """A made protein with a made ligand in contact with some of its residues."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -55,3 +56,18 @@ def made_complex(seed: int = 0, ligand: Ligand | None = None, **labels):
     """The example of `made_protein` with a ligand, `made_ligand` if None."""
     ligand = made_ligand(seed) if ligand is None else ligand
     return make_example(made_protein(seed), id=f"made{seed}", group=f"made{seed}", ligand=ligand, **labels)
+
+
+# The heavy atoms of phenol, component IPH, and their places in Å.
+PHENOL_ATOMS = ("C1", "C2", "C3", "C4", "C5", "C6", "O1")
+_RING = ((1.39, 0.0), (0.695, 1.2038), (-0.695, 1.2038), (-1.39, 0.0), (-0.695, -1.2038), (0.695, -1.2038))
+
+
+def phenol_lines(names: Sequence[str] = PHENOL_ATOMS, number: int = 301, component: str = "IPH") -> list[str]:
+    """PDB lines of a phenol in chain A; `names` are those of its first atoms."""
+    places = [*_RING, (2.75, 0.0)]
+    rest = "   0.100  1.00 10.00"
+    return [
+        f"HETATM{serial:5d}  {name:<3} {component:>3} A{number:4d}    {x:8.3f}{y:8.3f}{rest}{name[0]:>12}"
+        for serial, (name, (x, y)) in enumerate(zip(names, places, strict=False), start=900)
+    ]

@@ -29,6 +29,9 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+CLASSES = {"unit": "protein", "type": "multiclass", "names": ["hydrolase", "ligase", "lyase"]}
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run that was evaluated and says its records."""
@@ -45,14 +48,11 @@ def structure(tmp_path_factory):
 
 
 def test_a_task_of_proteins(structure, tmp_path):
-    """The value of the protein is among what is compared; a program of residues cannot hold it."""
-    labels = {"unit": "protein", "type": "multiclass", "names": ["hydrolase", "ligase", "lyase"]}
-    run = make_run(tmp_path / "run", task={"name": "ec", "labels": labels})
+    """The value of the protein is among what is compared."""
+    run = make_run(tmp_path / "run", task={"name": "ec", "labels": CLASSES})
     out = export_model(run, tmp_path / "out", "orbax", structure=structure)
     assert bihf_jax.load(out).predict(structure).value == bihf_jax.load(run).predict(structure).value
     assert "value" in (out / "README.md").read_text().partition("odd.pdb")[2]
-    with pytest.raises(ExportError, match="stablehlo holds models of one score a residue, and task 'ec' has another"):
-        export_model(run, tmp_path / "program", "stablehlo", structure=structure)
 
 
 @pytest.mark.parametrize("form", ["safetensors", "orbax"])
@@ -86,7 +86,7 @@ def test_stablehlo_runs_without_this_package(run, structure, tmp_path):
     names = [f"{platform}-{length}.bin" for platform in ("cpu", "cuda", "tpu") for length in (24, 32)]
     assert sorted(path.name for path in (out / "programs").iterdir()) == sorted(names)
     prediction = bihf_jax.load(run).predict(structure)
-    inputs = model_inputs(prediction.protein, 6)
+    inputs = model_inputs(out, prediction.protein)
     outputs = run_alone(out, inputs, tmp_path)
     assert len(outputs["score"]) == len(inputs["tokens"])
     np.testing.assert_allclose(outputs["score"][residue_slots(prediction.protein)], prediction.score, atol=1e-5)
@@ -103,12 +103,32 @@ def test_stablehlo_runs_without_this_package(run, structure, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_program_of_a_task_of_proteins(structure, tmp_path):
+    """Without this package it gives the value of each protein of a row, and the weights of the residues."""
+    run = make_run(tmp_path / "run", task={"name": "ec", "labels": CLASSES})
+    out = export_model(run, tmp_path / "out", "stablehlo", structure=structure, lengths=(48,), platforms=("cpu",))
+    prediction = bihf_jax.load(run).predict(structure)
+    one = model_inputs(out, prediction.protein)
+    slots = len(one["tokens"])
+    two = {name: np.concatenate([values, values]) for name, values in one.items()}
+    for name in ("chain_segment", "protein_segment", "neighbours"):
+        two[name][slots:] += slots if name == "neighbours" else one[name].max()
+    outputs = run_alone(out, two, tmp_path)
+    assert outputs["value"].shape == (2, 3)
+    np.testing.assert_allclose(outputs["value"], [list(prediction.value.values())] * 2, atol=1e-5)
+    np.testing.assert_allclose(outputs["score"][residue_slots(prediction.protein)], prediction.score, atol=1e-5)
+    described = json.loads((out / "program.json").read_text())["outputs"]
+    assert described["value"]["shape"] == ["proteins", 3]
+    assert "hydrolase, ligase, lyase" in described["value"]["meaning"]
+
+
+@pytest.mark.slow
 def test_saved_model_runs_in_tensorflow(run, structure, tmp_path):
     """TensorFlow alone gives the scores of the original."""
     pytest.importorskip("tensorflow", reason="a SavedModel needs TensorFlow: pip install -e '.[prep]'")
     out = export_model(run, tmp_path / "out", "saved_model", structure=structure, lengths=(32,))
     prediction = bihf_jax.load(run).predict(structure)
-    outputs = run_alone(out, model_inputs(prediction.protein, 6), tmp_path)
+    outputs = run_alone(out, model_inputs(out, prediction.protein), tmp_path)
     np.testing.assert_allclose(outputs["score"][residue_slots(prediction.protein)], prediction.score, atol=1e-5)
 
 

@@ -24,6 +24,7 @@ def make_run(
     task: Mapping[str, Any] | None = None,
     seed: int = 0,
     noise: bool = True,
+    ligands: bool = False,
     **settings: object,
 ) -> Path:
     """A run with a best and a last checkpoint.
@@ -34,6 +35,7 @@ def make_run(
       task: name and settings; binding sites if None. Proteins are pooled by attention.
       seed: of the parameters.
       noise: whether anything is random in training.
+      ligands: whether their atoms are nodes.
       **settings: changes to `config.encoder.fusion`.
     """
     document = small_config(Path("records"))
@@ -41,7 +43,7 @@ def make_run(
     document.data.lengths = (256,)
     document.encoder.stages = 2
     document.encoder.plm.layers = 2
-    document.encoder.structure = {"name": "mpnn", "width": 16, "neighbours": 6}  # quick to compile
+    document.encoder.structure = {"name": "mpnn", "width": 16, "neighbours": 6, "ligands": ligands}  # quick to compile
     document.encoder.fusion = {"name": fusion, "width": 16, "heads": 2, **settings}
     if task is not None:
         document.task, document.head.pooling = dict(task), "attention"

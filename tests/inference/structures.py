@@ -16,6 +16,14 @@ def made(length: int, seed: int = 0) -> Protein:
     return Protein.from_text(pdb_text(chain_of(sequence, "A", seed=seed)), name=f"made{length}")
 
 
+# The task of a run of `runs.make_run` that predicts affinities.
+AFFINITY = {
+    "name": "lba",
+    "labels": {"unit": "protein", "type": "regression", "names": ["-log10 K (mol/l)"]},
+    "mean": [6.0],
+    "scale": [2.0],
+}
+
 # Author numbers of chain A of `odd_text`, in order; 29 and 30 have no coordinates.
 ODD_NUMBERS = ("25", "26", "27", "27A", "27B", "28", "29", "30", "31", "32", "33", "34")
 ODD_UNRESOLVED = ("29", "30")

@@ -1,5 +1,6 @@
 """The files of a prediction: they read back, and none is ever half there."""
 
+import csv
 import dataclasses
 import json
 
@@ -42,6 +43,23 @@ def test_all_files_and_nothing_else(prediction, tmp_path):
     assert about["not_written"] == {}
     assert about["highest_score"] == pytest.approx(prediction.score.max())
     assert about["report"]["unresolved"] == 2
+
+
+def test_parquet_holds_the_table_of_the_csv(prediction, tmp_path):
+    """The same columns and rows, with types; a later run without it leaves none behind."""
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow: pip install 'bihf_jax[parquet]'")
+    write_prediction(prediction, tmp_path, "odd", RUN, parquet=True)
+    table = parquet.read_table(tmp_path / "odd.parquet").to_pydict()
+    with open(tmp_path / "odd.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(table) == list(rows[0])
+    for name in ("file", "chain", "insertion_code", "amino_acid"):
+        assert table[name] == [row[name] for row in rows], name
+    assert table["residue_number"] == [int(row["residue_number"]) for row in rows]
+    assert table["has_structure"] == [row["has_structure"] == "1" for row in rows]
+    np.testing.assert_array_equal(np.float32(table["score"]), prediction.score)
+    write_prediction(prediction, tmp_path, "odd", RUN)
+    assert not (tmp_path / "odd.parquet").exists()
 
 
 def test_scripts_open_the_structure_and_colour_its_scores(prediction, tmp_path):

@@ -98,6 +98,7 @@ def test_the_page_shows_the_highest_values_with_their_intervals(prediction):
     assert "weight of the residue (ec)" in notes
     layers = {layer["name"]: layer for layer in document.page_data()["layers"]}
     assert "adds to the highest value" in layers["attribution"]["description"]
+    assert list(layers)[document.page_data()["firstLayer"]] == "attribution"
 
 
 def test_every_file_has_the_value(predictor, odd, tmp_path):

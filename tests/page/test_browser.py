@@ -383,7 +383,9 @@ def test_residues_can_be_coloured_by_a_track(small):
 def test_without_webgl_the_rest_of_the_page_works(browser, folder, tmp_path):
     """Where a canvas gives no such context, a message says so; sequence, slider, links and downloads are there."""
     opened = Visit(browser, folder / "small.html", WIDE, before="HTMLCanvasElement.prototype.getContext = () => null")
-    assert "There is no 3D view here: it needs WebGL" in opened.tab.locator("#scene-message").inner_text()
+    message = opened.tab.locator("#scene-message").inner_text()
+    assert message.startswith("There is no 3D view here: this browser does not offer WebGL")
+    assert "Switch on graphics (hardware) acceleration" in message
     assert opened.tab.evaluate("structurePage.view") is None
     _set_threshold(opened, 0.9)
     above = [row for row, score in enumerate(small_scores(small_protein())) if score >= 0.9]

@@ -46,6 +46,10 @@ def test_tracks_become_layers_with_their_own_scale():
     assert len(label_layer["colours"]) == 2
     assert chain["categories"] == ["A", "B"]
     assert [layer["strip"] for layer in data["layers"]] == [False, True, True, False]
+    assert data["firstLayer"] == 0
+    assert _data(small_page(tracks=tracks, coloured_by="label"))["firstLayer"] == 2
+    with pytest.raises(ValueError, match="coloured_by is 'gate', which is no track; tracks: gate 1, label"):
+        small_page(tracks=tracks, coloured_by="gate")
     assert gate_layer["description"] == "1: structure"
 
 

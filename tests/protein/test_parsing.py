@@ -660,11 +660,12 @@ def test_damaged_ids_and_numbers_are_refused(write, text, message):
         Protein.from_file(write(text))
 
 
-def test_numbers_that_are_none(write):
-    """Coordinates beyond float32 are unplaced, B factors beyond it are 0, and both are counted."""
+@pytest.mark.parametrize("coordinate", ["1e39", "1e38", "-1.1e6"])
+def test_numbers_that_are_none(write, coordinate):
+    """Coordinates beyond all structures are unplaced, B factors beyond float32 are 0, and both are counted."""
     text = mmcif_text(chain_of("AC"), label_chains={"A": "A"})
     rows = [line for line in text.splitlines() if line.startswith("ATOM")]
-    far = rows[1].replace(rows[1].split()[10], "1e39", 1)
+    far = rows[1].replace(rows[1].split()[10], coordinate, 1)
     text = text.replace(rows[1], far).replace(rows[3], rows[3].replace(" 10.00 ", " 1e39 "))
     protein = Protein.from_file(write(text, "x.cif"))
     assert not protein.atom_mask[0, CA]

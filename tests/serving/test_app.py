@@ -14,8 +14,10 @@ import bihf_jax
 from bihf_jax.serving import app as app_module
 from bihf_jax.serving.app import BODY_TYPE, make_app
 from bihf_jax.serving.uploads import Limits, read_body
+from tests.data.complexes import phenol_lines
+from tests.data_prep.structures import chain_lines
 from tests.inference.runs import make_run
-from tests.inference.structures import SAMPLE, made, odd_text
+from tests.inference.structures import AFFINITY, SAMPLE, made, odd_text
 from tests.page.made import Document
 
 LIMITS = Limits(body_bytes=300_000, unpacked_bytes=1_000_000)
@@ -33,8 +35,8 @@ def client(predictor):
         yield client
 
 
-def post(client, path, data, name="odd.pdb", chains=(), **headers):
-    query = [("name", name), *(("chain", chain) for chain in chains)]
+def post(client, path, data, name="odd.pdb", chains=(), ligand="", **headers):
+    query = [("name", name), *(("chain", chain) for chain in chains), ("ligand", ligand)]
     headers = {"content-type": BODY_TYPE, **{key.replace("_", "-"): value for key, value in headers.items()}}
     return client.post(path, params=query, content=data, headers=headers)
 
@@ -65,6 +67,21 @@ def test_a_structure_and_its_page(client, predictor):
     assert json.loads(data)["chains"] == ["C"]
     protein = bihf_jax.protein.Protein.from_bytes(compressed, name="1fc2.pdb.gz", chains=["C"])
     assert page.text == predictor.predict(protein).page()
+
+
+def test_a_ligand_of_the_structure(tmp_path_factory):
+    """Of a model that needs one: the form asks for it; a name is looked up in the structure and never opened."""
+    pytest.importorskip("rdkit", reason="needs RDKit: pip install 'bihf_jax[ligands]'")
+    pytest.importorskip("biotite", reason="needs biotite: pip install 'bihf_jax[components]'")
+    model = bihf_jax.load(make_run(tmp_path_factory.mktemp("lba"), task=AFFINITY, ligands=True))
+    data = "\n".join([*chain_lines("ACDEFGHIKL"), *phenol_lines(), "END", ""]).encode()
+    with TestClient(make_app(model, limits=LIMITS), base_url="http://127.0.0.1:8000") as client:
+        assert '"needsLigand":true' in client.get("/").text.replace(" ", "")
+        assert post(client, "/chains", data).json() == {"chains": [["A", 10]], "ligands": ["IPH:A:301"]}
+        assert client.get(post(client, "/predict", data, ligand="IPH:A:301").json()["page"]).status_code == 200
+        for name, message in (("", "trained on proteins with a ligand"), ("/etc/x.sdf", "no ligand is called '/etc/x")):
+            refused = post(client, "/predict", data, ligand=name)
+            assert (refused.status_code, message in refused.json()["error"]) == (400, True)
 
 
 def test_text_that_is_pasted(client):

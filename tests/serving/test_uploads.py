@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("starlette", reason="the page needs it: pip install -e '.[serve]'")
 from bihf_jax.configuration import ConfigError
 from bihf_jax.serving import parse_worker, uploads
-from bihf_jax.serving.uploads import Limits, UploadError, chains_of, file_name, parse
+from bihf_jax.serving.uploads import Limits, UploadError, contents_of, file_name, parse
 from tests.inference.structures import odd_text
 
 
@@ -38,7 +38,9 @@ def test_a_structure_by_its_ending_or_its_content(name):
 
 
 def test_the_chains_of_an_upload():
-    assert chains_of(odd_text().encode(), "odd.pdb", None, Limits()) == [("A", 12), ("B", 5)]
+    found = contents_of(odd_text().encode(), "odd.pdb", None, Limits())
+    assert found.chains == [("A", 12), ("B", 5)]
+    assert found.ligands == []
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,7 @@ def test_the_chains_of_an_upload():
 )
 def test_what_is_no_structure(data, name, message):
     with pytest.raises(UploadError, match=message) as refused:
-        chains_of(data, name, None, Limits(unpacked_bytes=1_000_000))
+        contents_of(data, name, None, Limits(unpacked_bytes=1_000_000))
     assert refused.value.status == 400
 
 
@@ -69,7 +71,7 @@ def test_chains_that_are_not_there():
 def test_reading_that_takes_too_long_is_stopped():
     """The process that reads is killed when its time is up."""
     with pytest.raises(UploadError, match=r"odd\.pdb: reading it takes longer than 0\.01 s") as refused:
-        chains_of(odd_text().encode(), "odd.pdb", None, Limits(parse_seconds=0.01))
+        contents_of(odd_text().encode(), "odd.pdb", None, Limits(parse_seconds=0.01))
     assert refused.value.status == 408
 
 
@@ -77,7 +79,7 @@ def test_a_reader_that_crashes(monkeypatch):
     """Is a message, whatever it did, and the server goes on."""
     monkeypatch.setattr(uploads.sys, "executable", "false")
     with pytest.raises(UploadError, match=r"odd\.pdb: reading it failed") as refused:
-        chains_of(odd_text().encode(), "odd.pdb", None, Limits())
+        contents_of(odd_text().encode(), "odd.pdb", None, Limits())
     assert refused.value.status == 400
 
 

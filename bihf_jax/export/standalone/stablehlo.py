@@ -5,7 +5,7 @@
 As a library:
 
     model = Model("FOLDER")
-    outputs = model(inputs)     # arrays by name, of n slots, as program.json describes them
+    outputs = model(inputs)     # arrays by name, of n slots or of the proteins in them, as program.json describes them
 """
 
 import json
@@ -39,7 +39,7 @@ class Model:
         self._programs = {}
 
     def __call__(self, inputs: dict) -> dict:
-        """Outputs by name, each [n, ...], of inputs by name, each [n, ...]."""
+        """Outputs by name, each [n, ...] or [proteins, ...], of inputs by name, each [n, ...]."""
         described = self.about["inputs"]
         if inputs.keys() != described.keys():
             raise ValueError(f"the inputs must be {', '.join(described)}; got {', '.join(inputs)}")
@@ -50,7 +50,9 @@ class Model:
         length = min(fitting)
         rows = {name: _padded(name, inputs[name], slots, length, described[name]) for name in described}
         outputs = self._program(length)(self.params, rows)
-        return {name: np.asarray(values)[0, :slots] for name, values in outputs.items()}
+        sizes = {"slots": slots, "proteins": int(np.max(inputs["protein_segment"]))}
+        kept = {name: sizes[about["shape"][0]] for name, about in self.about["outputs"].items()}
+        return {name: np.asarray(values)[0, : kept[name]] for name, values in outputs.items()}
 
     def _program(self, length: int) -> Callable:
         if length not in self._programs:

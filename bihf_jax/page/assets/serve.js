@@ -49,6 +49,7 @@
       if (!isLast()) return;
       chosen = { name, body };
       showChains(name, answer.chains);
+      showLigands(answer.ligands);
       say("");
     });
   }
@@ -66,6 +67,13 @@
     );
     element("chosen").hidden = false;
     element("predict").focus();
+  }
+
+  function showLigands(ligands) {
+    if (!settings.needsLigand) return;
+    element("ligand").replaceChildren(...ligands.map((name) => new Option(name)));
+    element("ligands").hidden = false;
+    if (!ligands.length) throw new Error("The model needs a ligand, and this structure has none beside its ions.");
   }
 
   function chooseFile(file) {
@@ -96,8 +104,9 @@
     }
     // All chains: none is named, so that ligands that belong to no chain are read too.
     const chains = marked.length === boxes.length ? [] : marked.map((box) => ["chain", box.value]);
+    const ligand = settings.needsLigand ? [["ligand", element("ligand").value]] : [];
     attempt("Predicting … the first structure of a length takes longer.", async () => {
-      const answer = await ask("/predict", [["name", chosen.name], ...chains], chosen.body);
+      const answer = await ask("/predict", [["name", chosen.name], ...chains, ...ligand], chosen.body);
       say("");
       window.location.assign(answer.page);
     });

@@ -8,7 +8,7 @@
   const rows = Array.from({ length: numRows }, (_, row) => row);
   const score = layers.find((layer) => layer.isScore) ?? null;
   const strips = layers.filter((layer) => layer.strip);
-  const state = { layer: layers[0], threshold: data.threshold, hovered: null, selected: null };
+  const state = { layer: layers[data.firstLayer], threshold: data.threshold, hovered: null, selected: null };
   const NUM_TOP = 25;
 
   // ------------------------------------------------------------------------------------------------- small helpers
@@ -364,7 +364,8 @@
       return drawView();
     } catch (error) {
       byId("scene-message").textContent =
-        `There is no 3D view here: it needs WebGL, and the browser says "${error}". ` +
+        `There is no 3D view here: this browser does not offer WebGL, which draws it (${error.message}). ` +
+        "Switch on graphics (hardware) acceleration in the settings of the browser, or open the page in another one. " +
         "The sequence, the table and the downloads work without it.";
       byId("scene-message").hidden = false;
       return null;
@@ -374,7 +375,7 @@
   function drawView() {
     // Asked here because 3Dmol.js only logs that there is none, and goes on.
     const trial = document.createElement("canvas");
-    if (!["webgl2", "webgl"].some((name) => trial.getContext(name))) throw new Error("no WebGL context");
+    if (!["webgl2", "webgl"].some((name) => trial.getContext(name))) throw new Error("it gives no WebGL context");
     const { text, rowOfPlace, labels } = data.scene;
     const viewer = $3Dmol.createViewer(byId("scene"), { backgroundColor: themeColour("--scene"), hoverDuration: 40 });
     viewer.setViewStyle({ style: "outline", width: 0.02, color: "#000000" });
@@ -515,7 +516,7 @@
       drawLegend();
       view?.paintSoon();
     });
-    choice.value = "0";
+    choice.value = String(data.firstLayer);
   }
 
   let view = null;

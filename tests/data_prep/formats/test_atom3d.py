@@ -11,9 +11,9 @@ import pytest
 from Bio.PDB import PDBParser
 from Bio.PDB.Selection import unfold_entities
 
+from bihf_jax.data.molecules import BOND_TYPES
 from bihf_jax.protein import Protein
 from data_prep.formats import atom3d
-from data_prep.formats.molecules import BOND_TYPES
 from data_prep.formats.text import FormatError
 from tests.data_prep.structures import chain_lines, write_pdb
 

@@ -63,9 +63,10 @@ def test_rows_of_a_csv_have_the_columns_asked_for(tmp_path):
 
 
 def test_the_readers_load_neither_jax_nor_a_chemistry_library():
-    """Importing every reader loads no JAX, no RDKit, no HDF5 and no LMDB library, which are extras or slow."""
-    names = "atom3d casp custom deepfri hermosilla molecules pdbbind pdbqt residues scannet text"
+    """Importing every reader loads no JAX, no chemistry, HDF5 or LMDB library, which are extras or slow."""
+    names = "atom3d casp custom deepfri hermosilla pdbbind residues scannet text"
     code = f"import sys\nfrom data_prep.formats import {', '.join(names.split())}\n"
-    code += "print(sorted({'jax', 'rdkit', 'h5py', 'lmdb', 'openbabel', 'tensorflow'} & set(sys.modules)))"
+    code += "from bihf_jax.data import components, molecules, pdbqt\n"
+    code += "print(sorted({'jax', 'rdkit', 'h5py', 'lmdb', 'openbabel', 'biotite', 'tensorflow'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -5,11 +5,10 @@ import importlib.util
 import numpy as np
 import pytest
 
-from bihf_jax.data.ligand import BOND_TYPES, ELEMENTS
+from bihf_jax.data.ligand import BOND_TYPES, ELEMENTS, pocket_rows
 from bihf_jax.protein import Protein
 from data_prep.facts import check_example
-from data_prep.sources.lba import pocket_rows
-from tests.data_prep.formats.test_molecules import ACETATE_SDF, pdbqt_text
+from tests.data.test_molecules import ACETATE_SDF, pdbqt_text
 from tests.data_prep.sources.command import examples, metadata, report, run
 from tests.data_prep.structures import chain_lines, random_sequence, write_pdb
 

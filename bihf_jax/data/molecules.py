@@ -19,9 +19,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from bihf_jax.data import pdbqt
 from bihf_jax.data.ligand import BOND_TYPES, HYBRIDISATIONS, Ligand
-from data_prep.formats import pdbqt
-from data_prep.formats.text import FormatError, read_text
+from bihf_jax.data.text_file import FormatError, read_text
 
 ENDINGS = (".sdf", ".mol2", ".pdbqt")
 
@@ -97,7 +97,7 @@ def _only_one(path: Path, blocks: Sequence[str]) -> str:
 
 
 def _parsed(path: Path, block: str, reader: str, name: str) -> Molecule:
-    Chem, quiet = _rdkit(path)
+    Chem, quiet = import_rdkit(path)
     with quiet():
         molecule = getattr(Chem, reader)(block, sanitize=False, removeHs=False)
     if molecule is None:
@@ -145,7 +145,7 @@ def from_rdkit(
     )
 
 
-def _rdkit(source: object) -> tuple[Any, Any]:
+def import_rdkit(source: object) -> tuple[Any, Any]:
     """(rdkit.Chem, a context manager in which RDKit logs nothing)."""
     try:
         from rdkit import Chem, rdBase
@@ -156,7 +156,7 @@ def _rdkit(source: object) -> tuple[Any, Any]:
 
 def _sanitised(molecule: Any, source: str) -> tuple[Any, tuple[str, ...]]:
     """A copy with rings, aromaticity and hybridisation, and what had to be mended for it."""
-    Chem, quiet = _rdkit(source)
+    Chem, quiet = import_rdkit(source)
     checks = Chem.SanitizeFlags.SANITIZE_ALL
     charged = Chem.RWMol(molecule)
     nitrogens = [atom for atom in charged.GetAtoms() if _lacks_charge(atom)]
@@ -246,7 +246,7 @@ def with_bonds(elements: np.ndarray, positions: np.ndarray, source: str) -> Any:
     Raises:
       MoleculeError: Open Babel is not installed, or hydrogens are missing.
     """
-    Chem, quiet = _rdkit(source)
+    Chem, quiet = import_rdkit(source)
     try:
         from openbabel import openbabel
     except ImportError as error:

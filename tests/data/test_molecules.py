@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from data_prep.formats.molecules import BOND_TYPES, HYBRIDISATIONS, MoleculeError, read_molecule
+from bihf_jax.data.molecules import BOND_TYPES, HYBRIDISATIONS, MoleculeError, read_molecule
 
 pytest.importorskip("rdkit", reason="needs RDKit: pip install 'bihf_jax[ligands]'")
 

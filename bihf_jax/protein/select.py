@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from bihf_jax.protein import Protein
+from bihf_jax.protein.protein import Protein
 
 
 def take_residues(protein: Protein, rows: np.ndarray) -> Protein:

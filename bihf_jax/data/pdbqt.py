@@ -9,8 +9,8 @@ from pathlib import Path
 import gemmi
 import numpy as np
 
+from bihf_jax.data.text_file import FormatError, read_text
 from bihf_jax.protein import Protein
-from data_prep.formats.text import FormatError, read_text
 
 # Types of AutoDock 4 that are no element symbol: aromatic carbon, hydrogens that are donated, acceptors.
 _ELEMENT_OF_TYPE = {

@@ -4,9 +4,9 @@ import gemmi
 import numpy as np
 import pytest
 
+from bihf_jax.data import pdbqt
+from bihf_jax.data.text_file import FormatError
 from bihf_jax.protein import Protein, StructureError
-from data_prep.formats import pdbqt
-from data_prep.formats.text import FormatError
 from tests.data_prep.structures import chain_lines
 
 LIGAND = """REMARK  1 active torsions:
