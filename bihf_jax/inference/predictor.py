@@ -134,17 +134,17 @@ class Predictor:
           which: checkpoint, "best" or "last".
           max_slots: of a protein (its residues, and two a chain); time and memory grow with it.
           rows: that a device takes at a time, each as long as the longest in training; None: 1 on a CPU, else 8.
-          compilation_cache: keep compiled programs on disk (`compilation_cache.use_compilation_cache`).
+          compilation_cache: keep compiled programs on disk (`compilation_cache.use_compilation_cache`), and the shapes
+            of parameters.
 
         Raises:
           ConfigError: no run or exported model there, a config that this version cannot read, or models of several
             tasks.
           CheckpointError: no checkpoint, a part of it missing or damaged, or of another model or alphabet.
         """
-        if compilation_cache:
-            use_compilation_cache()
+        cache = use_compilation_cache() if compilation_cache else None
         paths = [path] if isinstance(path, str | os.PathLike) else list(path)
-        restored = [load_model(each, which=which) for each in paths]
+        restored = [load_model(each, which=which, shapes_folder=cache) for each in paths]
         thresholds = [validation_threshold(each, found.step) for each, found in zip(paths, restored, strict=True)]
         return cls(restored, thresholds, max_slots=max_slots, rows=rows)
 
