@@ -55,7 +55,7 @@ def predict_files(
       overwrite: do again what is finished.
 
     Returns:
-      An outcome for each target: those finished before, then the others as they come, in order.
+      An outcome for each target: those finished before, then the others as they come, which depends on them alone.
 
     Raises:
       InputError: before anything is done: a file would replace an input, or the folder holds predictions that were
@@ -65,13 +65,14 @@ def predict_files(
     _refuse_replacing(targets, output)
     finished = {} if overwrite else _finished(targets, output, run)
     waiting = [target for target in targets if target.name not in finished]
-    results = predictor.predict_many((target.read for target in waiting), **wanted._asdict(), on_error="return")
+    results = predictor.predict_as_ready((target.read for target in waiting), **wanted._asdict(), on_error="return")
 
     def outcomes() -> Iterator[Outcome]:
         for target in targets:
             if target.name in finished:
                 yield _outcome(target, "kept", finished[target.name])
-        for target, result in zip(waiting, results, strict=True):
+        for number, result in results:
+            target = waiting[number]
             if isinstance(result, Exception):
                 remove_results(output, target.name)  # of an earlier run
                 yield Outcome(target, "failed", _text(result))

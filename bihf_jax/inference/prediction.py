@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from bihf_jax.inference import pages, pictures
 from bihf_jax.inference.residues import residue_columns
-from bihf_jax.protein import Protein
+from bihf_jax.protein import Protein, StructureError, Written
 from bihf_jax.tasks.predictions import escape_cell
 
 
@@ -125,6 +126,11 @@ class Prediction:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["file", *columns])
             writer.writerows(zip([source] * len(self), *(_cells(column) for column in columns.values()), strict=True))
+
+    @functools.cached_property
+    def structures(self) -> dict[str, Written | StructureError]:
+        """The structure with the scores as B factors, as "PDB" and "mmCIF"; an error where a format cannot hold it."""
+        return self.protein.written(self.score)
 
     def page(self) -> str:
         """One HTML file that works offline: structure, sequence, slider, and a track for each of `residue_values`.

@@ -11,6 +11,7 @@ from bihf_jax.protein.quality import Quality, assess
 from bihf_jax.protein.report import ParseReport
 from bihf_jax.protein.residue_matching import ResidueMatch, match_residues
 from bihf_jax.protein.superposition import Superposition, superpose
+from bihf_jax.protein.writing import Written
 
 __all__ = [
     "INTERFACE_CUTOFF",
@@ -23,6 +24,7 @@ __all__ = [
     "ResidueMatch",
     "StructureError",
     "Superposition",
+    "Written",
     "assess",
     "backbone",
     "backbone_frames",

@@ -760,7 +760,7 @@ def _sort_polymer(
 _DEUTERIUM = 119  # gemmi's number for D in its list of elements
 
 
-def _flat(structure: gemmi.Structure) -> gemmi.FlatStructure:
+def flat_atoms(structure: gemmi.Structure) -> gemmi.FlatStructure:
     """The atoms of a structure as arrays; without the names of chains and residues where gemmi finds some too long."""
     try:
         return gemmi.FlatStructure(structure)
@@ -789,7 +789,7 @@ class _Atoms:
 
     @classmethod
     def of(cls, structure: gemmi.Structure, sizes: list[int]) -> "_Atoms":
-        flat = _flat(structure)
+        flat = flat_atoms(structure)
         element = np.array(flat.elements).astype(np.int8)
         start = [0, *itertools.accumulate(sizes)]
         altloc = np.array(flat.altlocs)
