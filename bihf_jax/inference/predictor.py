@@ -45,7 +45,7 @@ _ROWS_ON_ACCELERATORS = 8  # a CPU is busy with one row
 _SHORTER_ROWS = 3  # lengths for a few proteins: the longest row of training, its half and its quarter
 _WINDOW_ROWS = 32  # planned together at least: proteins of many lengths fill the rows well, and no memory runs out
 _WINDOW_STEPS = 8
-_FIRST_WINDOW_ROWS = 4  # of the first window; each of the next is twice as large
+_FIRST_WINDOW_ROWS = 8  # enough to keep a CPU busy while the second window is read
 _AHEAD = 8  # batches that the devices have to work on; the CPU's own queue is full at 32, and who adds waits
 _FEWEST_SLOTS = 4  # of a row
 
@@ -369,7 +369,7 @@ class Predictor:
             yield from _finished(under_way.popleft(), finish, on_error)
 
     def _windows(self, structures: Iterable[Structure], on_error: OnError) -> Iterator[_Window]:
-        """The structures, made ready, in groups that are planned together; small ones first, so that work begins."""
+        """The structures, made ready, in groups that are planned together; a small one first, so that work begins."""
         grid = self._grid_shape()
         rows_of_step = grid.rows[grid.max_length]
         most = max(_WINDOW_ROWS, _WINDOW_STEPS * rows_of_step)
@@ -385,7 +385,7 @@ class Predictor:
                 window.errors[number] = error
             if slots >= rows * grid.max_length:
                 yield window
-                window, slots, rows = _Window(), 0, min(2 * rows, most)
+                window, slots, rows = _Window(), 0, most
         yield window
 
     def _make_ready(self, structure: Structure) -> _Ready:
