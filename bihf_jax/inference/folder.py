@@ -25,7 +25,7 @@ from bihf_jax.version import __version__
 SUMMARY_FILE, INDEX_FILE = "summary.csv", "index.html"
 NOTHING_MORE = Wanted()
 _MOST_UNWRITTEN = 32  # predictions that wait in memory for their files
-_GIVES_WAY = 10  # how much nicer than the rest of the process the writing is
+_GIVES_WAY = 3  # how much nicer than the rest of the process the writing is
 _SUMMARY_COLUMNS = (
     *("name", "file", "status", "residues", "without_structure", "chains"),
     *("highest_value", "value", "value_low", "value_high"),  # where the task is of proteins
