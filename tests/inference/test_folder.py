@@ -8,6 +8,7 @@ import os
 import numpy as np
 import pytest
 
+from bihf_jax.inference import folder
 from bihf_jax.inference.embedding import MissingFeaturesError
 from bihf_jax.inference.embedding_file import EmbeddingFileError, read_embeddings
 from bihf_jax.inference.folder import embed_files, predict_files, write_index, write_summary
@@ -89,6 +90,21 @@ def test_finished_ones_are_kept(predictor, structures, tmp_path):
     assert (output / "sub" / "made.csv").read_text().startswith("file,chain")
     assert [outcome.about["residues"] for outcome in again if outcome.status == "kept"]
     assert set(statuses(predict_files(predictor, targets, output)).values()) == {"kept", "failed"}
+
+
+def test_what_cannot_be_written_stops_the_command(predictor, structures, tmp_path, monkeypatch):
+    """A full disk is no fault of a structure: the error reaches the caller, and what is finished stays."""
+    targets, output, write = find_targets(structures).targets, tmp_path / "out", folder.write_prediction
+
+    def full(result, output, name, *more, **settings):
+        if name == "odd":
+            raise OSError(28, "No space left on device")
+        return write(result, output, name, *more, **settings)
+
+    monkeypatch.setattr(folder, "write_prediction", full)
+    with pytest.raises(OSError, match="No space left"):
+        list(predict_files(predictor, targets, output))
+    assert (output / "made.json").exists()
 
 
 def test_results_of_another_model_or_setting_are_not_mixed(predictor, structures, tmp_path):
