@@ -23,7 +23,7 @@ setup(
         "biopython>=1.85",
         "filelock>=3.15",
         "flax>=0.12",
-        "gemmi>=0.7.3",
+        "gemmi>=0.7.5",
         "google-crc32c>=1.6",
         "grain>=0.2.15",
         "jax>=0.10",

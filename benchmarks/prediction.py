@@ -100,15 +100,8 @@ def fresh_import() -> float:
 
 def batches_of(predictor: Predictor, targets: Sequence[Target]) -> list[ProteinBatch]:
     """The batches that the predictor makes of structures."""
-    batches: list[ProteinBatch] = []
-
-    def keep(batch: ProteinBatch) -> dict[str, jax.Array]:
-        batches.append(batch)
-        return {}
-
-    for window in predictor._windows((target.read for target in targets), "raise"):
-        predictor._start(window, [keep], False)
-    return batches
+    windows = predictor._windows((target.read for target in targets), "raise")
+    return [batch for window in windows for batch in predictor._batches(window.ready, False)]
 
 
 def folder_against_model(predictor: Predictor, structures: Path, rounds: int) -> dict[str, np.ndarray]:

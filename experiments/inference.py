@@ -1,6 +1,7 @@
 """What `predict`, `embed` and `serve` share: the arguments for model and inputs, progress, and the words at the end."""
 
 import argparse
+import gc
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -65,6 +66,7 @@ def model_parser(command: str, description: str, *, max_slots: int) -> argparse.
 
 def run(work: Callable[[], int]) -> int:
     """The exit code of `work`; with the message where what it was given cannot be used."""
+    gc.freeze()  # what is imported stays: looking through it again and again would delay the first result
     try:
         return work()
     except (ConfigError, CheckpointError, InputError, EmbeddingFileError, MissingFeaturesError, OSError) as error:

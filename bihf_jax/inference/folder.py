@@ -2,7 +2,12 @@
 
 import csv
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import functools
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +16,7 @@ from bihf_jax.inference import pages
 from bihf_jax.inference.embedding_file import EmbeddingFile
 from bihf_jax.inference.inputs import InputError, Target
 from bihf_jax.inference.outputs import read_about, remove_results, result_paths, whole_file, write_prediction
-from bihf_jax.inference.prediction import import_pyarrow
+from bihf_jax.inference.prediction import Prediction, import_pyarrow
 from bihf_jax.inference.predictor import Predictor
 from bihf_jax.inference.programs import Wanted
 from bihf_jax.tasks.predictions import escape_cell
@@ -19,6 +24,8 @@ from bihf_jax.version import __version__
 
 SUMMARY_FILE, INDEX_FILE = "summary.csv", "index.html"
 NOTHING_MORE = Wanted()
+_MOST_UNWRITTEN = 32  # predictions that wait in memory for their files
+_GIVES_WAY = 3  # how much nicer than the rest of the process the writing is
 _SUMMARY_COLUMNS = (
     *("name", "file", "status", "residues", "without_structure", "chains"),
     *("highest_value", "value", "value_low", "value_high"),  # where the task is of proteins
@@ -48,6 +55,8 @@ def predict_files(
 ) -> Iterator[Outcome]:
     """Predicts structures and writes the files of each (`outputs.write_prediction`) as soon as it is done.
 
+    The files are written by a thread of its own, which leaves the processor to the model.
+
     Args:
       predictor: the model.
       targets: of `inputs.find_targets`.
@@ -58,7 +67,7 @@ def predict_files(
       overwrite: do again what is finished.
 
     Returns:
-      An outcome for each target: those finished before, then the others as they come, in order.
+      An outcome for each target: those finished before, then the others as they come, which depends on them alone.
 
     Raises:
       InputError: before anything is done: a file would replace an input, or the folder holds predictions that were
@@ -70,21 +79,52 @@ def predict_files(
     _refuse_replacing(targets, output)
     finished = {} if overwrite else _finished(targets, output, run)
     waiting = [target for target in targets if target.name not in finished]
-    results = predictor.predict_many((target.read for target in waiting), **wanted._asdict(), on_error="return")
+    results = predictor.predict_as_ready((target.read for target in waiting), **wanted._asdict(), on_error="return")
 
     def outcomes() -> Iterator[Outcome]:
         for target in targets:
             if target.name in finished:
                 yield _outcome(target, "kept", finished[target.name])
-        for target, result in zip(waiting, results, strict=True):
-            if isinstance(result, Exception):
-                remove_results(output, target.name)  # of an earlier run
-                yield Outcome(target, "failed", _text(result))
-            else:
-                about = write_prediction(result, output, target.name, run, html=html, parquet=parquet)
-                yield _outcome(target, "written", about)
+        write = functools.partial(_write, output=output, run=run, html=html, parquet=parquet)
+        yield from _in_background(write, ((waiting[number], result) for number, result in results))
 
     return outcomes()
+
+
+def _write(
+    target: Target, result: Prediction | Exception, *, output: Path, run: Mapping[str, Any], html: bool, parquet: bool
+) -> Outcome:
+    """Writes what there is of one structure."""
+    if isinstance(result, Exception):
+        remove_results(output, target.name)  # of an earlier run
+        return Outcome(target, "failed", _text(result))
+    about = write_prediction(result, output, target.name, run, html=html, parquet=parquet)
+    return _outcome(target, "written", about)
+
+
+def _in_background(work: Callable[..., Outcome], arguments: Iterable[tuple[Any, ...]]) -> Iterator[Outcome]:
+    """`work` of each, in order, done by a thread while the next arguments come; what fails there is raised here.
+
+    Whoever stops taking outcomes gets no more work done than what has begun.
+    """
+    thread = ThreadPoolExecutor(1, thread_name_prefix="write", initializer=_give_way)
+    under_way: deque[Future[Outcome]] = deque()
+    try:
+        for each in arguments:
+            under_way.append(thread.submit(work, *each))
+            while under_way and (under_way[0].done() or len(under_way) > _MOST_UNWRITTEN):
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        thread.shutdown(cancel_futures=True)
+
+
+def _give_way() -> None:
+    """Lets the other threads of the process go first: where a model computes on all cores, each of its steps waits for
+    the slowest core. Linux alone has a priority for each thread."""
+    if sys.platform == "linux":
+        os.nice(_GIVES_WAY)
 
 
 def embed_files(

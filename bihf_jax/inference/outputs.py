@@ -14,7 +14,8 @@ from bihf_jax.inference.residues import has_structure
 from bihf_jax.protein import StructureError
 
 ABOUT_ENDING = ".json"  # of the file that is written last: where it is, the others are whole
-ENDINGS = (".csv", ".parquet", ".pdb", ".cif", ".cxc", ".pml", ".html", ABOUT_ENDING)
+STRUCTURE_ENDINGS = {"PDB": ".pdb", "mmCIF": ".cif"}
+ENDINGS = (".csv", ".parquet", *STRUCTURE_ENDINGS.values(), ".cxc", ".pml", ".html", ABOUT_ENDING)
 
 
 @contextlib.contextmanager
@@ -67,13 +68,14 @@ def write_prediction(
             prediction.write_parquet(path)
     else:
         _with_ending(base, ".parquet").unlink(missing_ok=True)  # of an earlier run
-    for ending in (".pdb", ".cif"):
-        try:
-            with whole_file(_with_ending(base, ending)) as path:
-                prediction.protein.to_file(path, values=prediction.score)
-        except StructureError as error:
-            not_written[ending] = str(error)
+    for file_format, ending in STRUCTURE_ENDINGS.items():
+        written = prediction.structures[file_format]
+        if isinstance(written, StructureError):
+            not_written[ending] = str(written)
             _with_ending(base, ending).unlink(missing_ok=True)  # of an earlier run
+            continue
+        with whole_file(_with_ending(base, ending)) as path:
+            path.write_bytes(written.text.encode("ascii"))
     structure = next((ending for ending in (".cif", ".pdb") if ending not in not_written), None)
     for ending, script in ((".cxc", _chimerax_script), (".pml", _pymol_script)):
         if structure is None:
@@ -85,7 +87,7 @@ def write_prediction(
     if html:
         try:
             with whole_file(_with_ending(base, ".html")) as path:
-                path.write_text(prediction.page(), encoding="utf-8")
+                path.write_bytes(prediction.page().encode("utf-8"))
         except ValueError as error:
             not_written[".html"] = str(error)
     if not html or ".html" in not_written:

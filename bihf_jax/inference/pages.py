@@ -34,6 +34,7 @@ def prediction_page(prediction: "Prediction") -> str:
     page = page_of(
         prediction.protein,
         prediction.score,
+        written=prediction.structures,
         score_range=prediction.colour_range,
         threshold=prediction.threshold,
         label_names=names if len(names) == 2 and not prediction.value else None,

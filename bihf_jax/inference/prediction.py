@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from bihf_jax.data.ligand import Ligand
 from bihf_jax.inference import pages, pictures
 from bihf_jax.inference.residues import residue_columns
-from bihf_jax.protein import Protein
+from bihf_jax.protein import Protein, StructureError, Written
 from bihf_jax.tasks.predictions import escape_cell
 
 
@@ -140,6 +141,11 @@ class Prediction:
         columns = {name: [value.strip(" ") for value in column] for name, column in columns.items()}
         table = {"file": [self.protein.source] * len(self), **self.columns(), **columns}
         parquet.write_table(pyarrow.table(table), path)
+
+    @functools.cached_property
+    def structures(self) -> dict[str, Written | StructureError]:
+        """The structure with the scores as B factors, as "PDB" and "mmCIF"; an error where a format cannot hold it."""
+        return self.protein.written(self.score)
 
     def page(self) -> str:
         """One HTML file that works offline: structure, sequence, slider, and a track for each of `residue_values`.

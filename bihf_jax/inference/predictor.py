@@ -5,6 +5,7 @@ import functools
 import hashlib
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -50,14 +51,14 @@ T = TypeVar("T")
 Run = Callable[[ProteinBatch], dict[str, jax.Array]]
 # The same of one protein, [slots, *] or `VALUE` [*], an entry for each model.
 Values = list[dict[str, np.ndarray]]
-# The batches of a window, and for each what its models will have computed, or what went wrong.
-UnderWay = list[tuple[ProteinBatch, list[dict[str, jax.Array]] | Exception]]
 
 MAX_SLOTS = 16_384  # of a protein, unless `Predictor` is told otherwise
 _ROWS_ON_ACCELERATORS = 8  # a CPU is busy with one row
 _SHORTER_ROWS = 3  # lengths for a few proteins: the longest row of training, its half and its quarter
 _WINDOW_ROWS = 32  # planned together at least: proteins of many lengths fill the rows well, and no memory runs out
 _WINDOW_STEPS = 8
+_FIRST_WINDOW_ROWS = 8  # enough to keep a CPU busy while the second window is read
+_AHEAD = 8  # batches that the devices have to work on; the CPU's own queue is full at 32, and who adds waits
 _FEWEST_SLOTS = 4  # of a row
 
 
@@ -72,6 +73,22 @@ class _Ready:
     protein: Protein
     ligand: Ligand | None
     example: Example
+
+
+@dataclasses.dataclass
+class _Window:
+    """Structures that are planned together, by their number: those that are ready, and what is wrong with others."""
+
+    ready: dict[int, _Ready] = dataclasses.field(default_factory=dict)
+    errors: dict[int, Exception] = dataclasses.field(default_factory=dict)
+
+
+class _UnderWay(NamedTuple):
+    """A batch that the devices have, its structures by their number, and what each model will have computed."""
+
+    batch: ProteinBatch
+    ready: dict[int, _Ready]
+    outputs: list[dict[str, jax.Array]] | Exception  # or what went wrong
 
 
 @dataclasses.dataclass
@@ -151,17 +168,17 @@ class Predictor:
           which: checkpoint, "best" or "last".
           max_slots: of a protein (its residues, and two a chain); time and memory grow with it.
           rows: that a device takes at a time, each as long as the longest in training; None: 1 on a CPU, else 8.
-          compilation_cache: keep compiled programs on disk (`compilation_cache.use_compilation_cache`).
+          compilation_cache: keep compiled programs on disk (`compilation_cache.use_compilation_cache`), and the shapes
+            of parameters.
 
         Raises:
           ConfigError: no run or exported model there, a config that this version cannot read, or models of several
             tasks or of pockets of several sizes.
           CheckpointError: no checkpoint, a part of it missing or damaged, or of another model or alphabet.
         """
-        if compilation_cache:
-            use_compilation_cache()
+        cache = use_compilation_cache() if compilation_cache else None
         paths = [path] if isinstance(path, str | os.PathLike) else list(path)
-        restored = [load_model(each, which=which) for each in paths]
+        restored = [load_model(each, which=which, shapes_folder=cache) for each in paths]
         thresholds = [validation_threshold(each, found.step) for each, found in zip(paths, restored, strict=True)]
         pockets = [
             training_pocket(training_data(*each)) for each in zip(paths, (m.about for m in restored), strict=True)
@@ -254,6 +271,22 @@ class Predictor:
         Returns:
           One result for each structure, in their order.
         """
+        wanted = Wanted(fusion_values, attribution, dropout_samples)
+        return _in_order(self.predict_as_ready(structures, **wanted._asdict(), on_error=on_error))
+
+    def predict_as_ready(
+        self,
+        structures: Iterable[Structure],
+        *,
+        fusion_values: bool = False,
+        attribution: bool = False,
+        dropout_samples: int = 0,
+        on_error: OnError = "raise",
+    ) -> Iterator[tuple[int, Prediction | Exception]]:
+        """The results of `predict_many` as soon as they are there, each with the number of its structure, from 0.
+
+        Which comes first depends on the structures alone: those that were packed together come together.
+        """
         if fusion_values and len({_exchanges(member) for member in self.members}) > 1:
             found = "; ".join(member.description for member in self.members)
             raise MissingFeaturesError(f"no fusion values: the models exchange in different ways ({found})")
@@ -285,7 +318,7 @@ class Predictor:
                 ligand=ready.ligand,
             )
 
-        return self._results(structures, runs, finish, on_error, one_a_row=dropout_samples > 0)
+        return self._as_ready(structures, runs, finish, on_error, one_a_row=dropout_samples > 0)
 
     def embed(
         self,
@@ -326,7 +359,7 @@ class Predictor:
             return Embedding(ready.protein, of, stage, np.where(mask[:, None], features, 0), mask)
 
         run = functools.partial(member.programs.features(of, stage), member.params)
-        return self._results(structures, [run], finish, on_error)
+        return _in_order(self._as_ready(structures, [run], finish, on_error))
 
     def check_features(self, of: str, stage: int | None) -> None:
         """Raises MissingFeaturesError where the model has no such features, see `embed`; lists those that it has."""
@@ -350,7 +383,7 @@ class Predictor:
     # Structures -> batches -> results
     # -----------------------------------------------------------------------------------------------------------------
 
-    def _results(
+    def _as_ready(
         self,
         structures: Iterable[Structure],
         runs: Sequence[Run],
@@ -358,38 +391,43 @@ class Predictor:
         on_error: OnError,
         *,
         one_a_row: bool = False,
-    ) -> Iterator[T | Exception]:
-        """What `finish` makes of each structure and of what every run gives at its slots, in order."""
+    ) -> Iterator[tuple[int, T | Exception]]:
+        """The number of each structure, and what `finish` makes of it and of what every run gives at its slots.
+
+        They come batch after batch, and errors of reading as soon as they are known. The devices have `_AHEAD` batches
+        to work on while the next structures are read, and while who takes the results writes them down.
+        """
         if on_error not in ("raise", "return"):
             raise ValueError(f"on_error is {on_error!r}; allowed: raise, return")
-        before: tuple[list[_Ready | Exception], UnderWay] | None = None
+        under_way: deque[_UnderWay] = deque()
         for window in self._windows(structures, on_error):
-            # The devices work on this window while the results of the one before are taken and the next one is read.
-            under_way = window, self._start(window, runs, one_a_row)
-            if before is not None:
-                yield from _finished(*before, finish, on_error)
-            before = under_way
-        if before is not None:
-            yield from _finished(*before, finish, on_error)
+            yield from window.errors.items()
+            for batch in self._batches(window.ready, one_a_row):
+                under_way.append(_start(batch, window.ready, runs))
+                if len(under_way) > _AHEAD:
+                    yield from _finished(under_way.popleft(), finish, on_error)
+        while under_way:
+            yield from _finished(under_way.popleft(), finish, on_error)
 
-    def _windows(self, structures: Iterable[Structure], on_error: OnError) -> Iterator[list[_Ready | Exception]]:
-        """The structures, made ready, in groups that are planned together."""
+    def _windows(self, structures: Iterable[Structure], on_error: OnError) -> Iterator[_Window]:
+        """The structures, made ready, in groups that are planned together; a small one first, so that work begins."""
         grid = self._grid_shape()
-        enough = max(_WINDOW_ROWS, _WINDOW_STEPS * grid.rows[grid.max_length]) * grid.max_length
-        window, slots = [], 0
-        for structure in structures:
+        rows_of_step = grid.rows[grid.max_length]
+        most = max(_WINDOW_ROWS, _WINDOW_STEPS * rows_of_step)
+        rows = max(_FIRST_WINDOW_ROWS, rows_of_step)
+        window, slots = _Window(), 0
+        for number, structure in enumerate(structures):
             try:
-                window.append(self._make_ready(structure))
-                slots += window[-1].example.num_slots
+                window.ready[number] = self._make_ready(structure)
+                slots += window.ready[number].example.num_slots
             except Exception as error:
                 if on_error == "raise":
                     raise
-                window.append(error)
-            if slots >= enough:
+                window.errors[number] = error
+            if slots >= rows * grid.max_length:
                 yield window
-                window, slots = [], 0
-        if window:
-            yield window
+                window, slots, rows = _Window(), 0, most
+        yield window
 
     def _make_ready(self, structure: Structure) -> _Ready:
         structure = structure() if callable(structure) else structure
@@ -406,24 +444,17 @@ class Predictor:
             )
         return _Ready(protein, ligand, make_example(protein, id=protein.source, group=protein.source, ligand=ligand))
 
-    def _start(self, window: list[_Ready | Exception], runs: Sequence[Run], one_a_row: bool) -> UnderWay:
-        """Batches that hold what is ready, by its number in the window, and what the devices will make of them."""
-        examples = {number: ready.example for number, ready in enumerate(window) if isinstance(ready, _Ready)}
-        if not examples:
-            return []
-        numbers = list(examples)
-        slots = [example.num_slots for example in examples.values()]
+    def _batches(self, ready: Mapping[int, _Ready], one_a_row: bool) -> Iterator[ProteinBatch]:
+        """Batches that hold what is ready, by its number."""
+        if not ready:
+            return
+        numbers = list(ready)
+        slots = [ready[number].example.num_slots for number in numbers]
         shape = self._grid_shape(slots, one_a_row=one_a_row)
-        under_way: UnderWay = []
         for plan in plan_once(slots, shape, self._devices):
-            rows = [[(numbers[index], examples[numbers[index]]) for index in row] for row in plan.rows]
+            rows = [[(numbers[index], ready[numbers[index]].example) for index in row] for row in plan.rows]
             grid = make_grid(rows, length=plan.length, neighbours=shape.neighbours, graphs=shape.graphs_per_row)
-            batch = split_over_devices(grid, self._devices)
-            try:
-                under_way.append((batch, [run(batch) for run in runs]))
-            except jax.errors.JaxRuntimeError as error:  # out of memory
-                under_way.append((batch, error))
-        return under_way
+            yield split_over_devices(grid, self._devices)
 
     def _grid_shape(self, slots: list[int] | None = None, *, one_a_row: bool = False) -> GridShape:
         """The grid for proteins of these slots; in general where they are not known.
@@ -492,38 +523,47 @@ def _as_protein(structure: Structure) -> Protein:
     raise TypeError(f"a structure is a Protein, the path or the text of a file, got {type(structure).__name__}")
 
 
-def _finished(
-    window: list[_Ready | Exception],
-    under_way: UnderWay,
-    finish: Callable[[_Ready, Values], T],
-    on_error: OnError,
-) -> Iterator[T | Exception]:
-    """The results of a window, in order.
+def _start(batch: ProteinBatch, ready: Mapping[int, _Ready], runs: Sequence[Run]) -> _UnderWay:
+    """Gives a batch to the devices."""
+    of_batch = {number: ready[number] for number in _numbers(batch)}
+    try:
+        return _UnderWay(batch, of_batch, [run(batch) for run in runs])
+    except jax.errors.JaxRuntimeError as error:  # out of memory
+        return _UnderWay(batch, of_batch, error)
 
-    A batch is waited for when the first of its proteins has its turn: who takes the results can write them down while
-    the devices work on the others.
-    """
-    batch_of = {number: place for place, (batch, _) in enumerate(under_way) for number in _numbers(batch)}
-    found: dict[int, Values | Exception] = {}
-    for number, ready in enumerate(window):
-        result: Any = ready
+
+def _finished(
+    under_way: _UnderWay, finish: Callable[[_Ready, Values], T], on_error: OnError
+) -> Iterator[tuple[int, T | Exception]]:
+    """The results of a batch, which is waited for."""
+    found = _by_number(under_way.batch, under_way.outputs)
+    for number, ready in under_way.ready.items():
+        result: Any
         try:
-            if isinstance(ready, _Ready):
-                if number not in found:
-                    found |= _by_number(*under_way[batch_of[number]])
-                values = found.pop(number)
-                if isinstance(values, Exception):
-                    raise values
-                result = finish(ready, values)
+            values = found.pop(number)
+            if isinstance(values, Exception):
+                raise values
+            result = finish(ready, values)
         except Exception as error:
             if on_error == "raise":
                 raise
             result = error
-        yield result
+        yield number, result
+
+
+def _in_order(results: Iterable[tuple[int, T]]) -> Iterator[T]:
+    """The results by their numbers 0, 1, ..: those that come early wait."""
+    early: dict[int, T] = {}
+    following = 0
+    for number, result in results:
+        early[number] = result
+        while following in early:
+            yield early.pop(following)
+            following += 1
 
 
 def _by_number(batch: ProteinBatch, outputs: list[dict[str, jax.Array]] | Exception) -> dict[int, Values | Exception]:
-    """Number in the window -> the values of its slots, or what went wrong in its batch."""
+    """Number -> the values of its slots, or what went wrong in its batch."""
     numbers = _numbers(batch)
     if isinstance(outputs, Exception):
         return dict.fromkeys(numbers, outputs)
@@ -541,5 +581,5 @@ def _by_number(batch: ProteinBatch, outputs: list[dict[str, jax.Array]] | Except
 
 
 def _numbers(batch: ProteinBatch) -> list[int]:
-    """The proteins of a batch, by their number in the window."""
+    """Of the proteins of a batch."""
     return [int(number) for number in np.ravel(batch.record) if number >= 0]

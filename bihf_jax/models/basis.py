@@ -10,7 +10,6 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
 import scipy.special
 
 Array = jax.Array
@@ -45,12 +44,14 @@ def radial_bessel(distance: Array, cutoff: float, degrees: int, count: int) -> A
 @functools.cache
 def bessel_zeros(degrees: int, count: int) -> np.ndarray:
     """The first `count` positive zeros of the spherical Bessel function of each degree: [degrees, count] float64."""
+    from scipy.optimize import brentq  # slow to import, and only ProNet needs it
+
     # A zero of j_l lies between each two of j_(l-1), so that one more is needed of each lower degree.
     zeros = np.arange(1, count + degrees) * np.pi  # of j_0 = sin x / x
     rows = [zeros[:count]]
     for degree in range(1, degrees):
         function = functools.partial(scipy.special.spherical_jn, degree)
-        zeros = np.array([scipy.optimize.brentq(function, a, b, xtol=1e-13) for a, b in itertools.pairwise(zeros)])
+        zeros = np.array([brentq(function, a, b, xtol=1e-13) for a, b in itertools.pairwise(zeros)])
         rows.append(zeros[:count])
     return np.stack(rows)
 

@@ -51,7 +51,7 @@ def html_document(
     """
     style_texts, script_texts = [asset(name) for name in styles], [asset(name) for name in scripts]
     policy = (
-        f"default-src 'none'; script-src {_hashes(script_texts)}; style-src {_hashes(style_texts)}; img-src data:; "
+        f"default-src 'none'; script-src {_hashes(scripts)}; style-src {_hashes(styles)}; img-src data:; "
         "base-uri 'none'; form-action 'none'" + ("; connect-src 'self'" if asks_own_server else "")
     )
     return "\n".join(
@@ -76,7 +76,11 @@ def html_document(
     )
 
 
-def _hashes(texts: Sequence[str]) -> str:
-    """The texts as sources of a Content-Security-Policy."""
-    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts]
-    return " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
+def _hashes(names: Sequence[str]) -> str:
+    """The texts of assets as sources of a Content-Security-Policy."""
+    return " ".join(map(_hash, names)) or "'none'"
+
+
+@functools.cache
+def _hash(name: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(asset(name).encode()).digest()).decode()}'"

@@ -19,6 +19,10 @@ _LOOP = (
 )
 
 
+# Of the atoms of amino acids, all heavy: the element is the first letter.
+_ELEMENTS_AND_NAMES = [f"{name[0]} {name}" for name in residue_constants.ATOM_NAMES]
+
+
 @dataclasses.dataclass(frozen=True)
 class Scene:
     """What is drawn. Its places are numbers: first the residues of the structure, then its ligands.
@@ -34,20 +38,17 @@ class Scene:
     resolved: list[bool]  # for each residue of the page: does it have coordinates?
 
 
-def scene_of(text: str, file_format: str, rows: Sequence[tuple[str, int, str, str]]) -> Scene:
+def scene_of(protein: Protein, rows: Sequence[tuple[str, int, str, str]]) -> Scene:
     """The scene of a structure, and which residue of the page is which of its residues.
 
     Args:
-      text: of a PDB or mmCIF file.
-      file_format: "PDB" or "mmCIF".
+      protein: as the page's structure reads (`read`).
       rows: the residues of the page: (chain, number, insertion code or "", one-letter residue type). Where several
         have one key, they stand in the order of the structure.
 
     Raises:
-      StructureError: the text is no structure with a protein chain.
       ValueError: no residue of the page is in the structure, or one is there as another residue type.
     """
-    protein = read(text, file_format)
     rows_of_key: dict[tuple[str, int, str], collections.deque[int]] = collections.defaultdict(collections.deque)
     for index, (chain, number, code, _) in enumerate(rows):
         rows_of_key[chain, number, code].append(index)
@@ -104,16 +105,19 @@ def _name(letter: str) -> str:
 
 def _scene_text(protein: Protein) -> str:
     """All atoms, residue after residue, then the ligands."""
-    lines: list[str] = []
-    names = residue_constants.ATOM_NAMES
-    residue_names = [residue_constants.RESIDUE_NAMES[index] for index in protein.residue_type.tolist()]
-    chains = protein.chain_index.tolist()
     places, atoms = protein.atom_mask.nonzero()
-    positions = protein.atom_positions[places, atoms].tolist()
-    for place, atom, (x, y, z) in zip(places.tolist(), atoms.tolist(), positions, strict=True):
-        name = names[atom]  # of heavy atoms of amino acids: the element is the first letter
-        what = f"{name[0]} {name} {residue_names[place]} c{chains[place]} {place}"
-        lines.append(f"ATOM {len(lines)} {what} {x:.3f} {y:.3f} {z:.3f}\n")
+    residues = [
+        f"{residue_constants.RESIDUE_NAMES[residue_type]} c{chain} {place}"
+        for place, (residue_type, chain) in enumerate(
+            zip(protein.residue_type.tolist(), protein.chain_index.tolist(), strict=True)
+        )
+    ]
+    lines = [
+        f"ATOM {line} {_ELEMENTS_AND_NAMES[atom]} {residues[place]} {x:.3f} {y:.3f} {z:.3f}\n"
+        for line, (place, atom, (x, y, z)) in enumerate(
+            zip(places.tolist(), atoms.tolist(), protein.atom_positions[places, atoms].tolist(), strict=True)
+        )
+    ]
     ligands = protein.ligands
     elements = [gemmi.Element(int(number)).name for number in ligands.elements]
     rows = zip(elements, ligands.molecule_index.tolist(), ligands.atom_positions.tolist(), strict=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 from bihf_jax.page import colours
 from bihf_jax.page.document import asset, data_block, escape, html_document
-from bihf_jax.page.scene import ENDINGS, Scene, scene_of
-from bihf_jax.protein import residue_constants
+from bihf_jax.page.scene import ENDINGS, Scene, read, scene_of
+from bihf_jax.protein import Protein, residue_constants
 
 # Columns of the CSV file that the page offers; one for each track follows.
 CSV_COLUMNS = ("chain", "residue_number", "insertion_code", "amino_acid", "score")
@@ -67,6 +67,7 @@ class StructurePage:
     structure: str  # text of the file, offered for download as it is: its B-factor column should hold the scores
     structure_format: str  # "PDB" or "mmCIF"
     residues: Sequence[Residue]  # in the order of the structure
+    protein: Protein | None = None  # what `structure` reads as, where it has been read already
     score_name: str = "score"
     score_range: tuple[float, float] | None = None  # of the colour scale and the slider; smallest to largest if None
     threshold: float | None = None  # where the slider starts; above 90 % of the residues if None
@@ -116,7 +117,8 @@ def structure_page(page: StructurePage) -> str:
       StructureError: the structure cannot be read.
     """
     rows = [(res.chain, res.number, _code(res), res.residue_type) for res in page.residues]
-    scene = scene_of(page.structure, page.structure_format, rows)
+    protein = page.protein or read(page.structure, page.structure_format)
+    scene = scene_of(protein, rows)
     title, model = escape(page.title), escape(page.model)
     body = "\n".join(
         [

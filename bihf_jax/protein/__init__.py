@@ -12,6 +12,7 @@ from bihf_jax.protein.report import ParseReport
 from bihf_jax.protein.residue_matching import ResidueMatch, match_residues
 from bihf_jax.protein.select import take_residues
 from bihf_jax.protein.superposition import Superposition, superpose
+from bihf_jax.protein.writing import Written
 
 __all__ = [
     "INTERFACE_CUTOFF",
@@ -24,6 +25,7 @@ __all__ = [
     "ResidueMatch",
     "StructureError",
     "Superposition",
+    "Written",
     "assess",
     "backbone",
     "backbone_frames",

@@ -273,6 +273,9 @@ def _remark_465(remarks: Iterable[str]) -> dict[str, list[_Missing]]:
 _REMARK_465 = re.compile(r"REMARK 465 +(?:(\d+) +)?([A-Z0-9]{1,3}) (.) +(-?\d+)([A-Za-z]?) *$")
 
 
+_NUMBER = re.compile(r"-?\d+")
+
+
 def _read_mmcif(path: Path, data: bytes) -> _Source:
     document = gemmi.cif.read_string(data)
     blocks = [block for block in document if block.find_values("_atom_site.Cartn_x")]
@@ -281,10 +284,11 @@ def _read_mmcif(path: Path, data: bytes) -> _Source:
     structure = gemmi.make_structure_from_block(blocks[0])
     scheme = collections.defaultdict(dict)
     table = blocks[0].find("_pdbx_poly_seq_scheme.", ["asym_id", "seq_id", "pdb_seq_num", "?pdb_ins_code"])
+    has_codes = len(table) > 0 and table.has_column(3)
     for row in table:
         number = row.str(2)
-        if re.fullmatch(r"-?\d+", number):
-            code = row.str(3) if row.has(3) else ""
+        if _NUMBER.fullmatch(number):
+            code = row.str(3) if has_codes else ""
             scheme[row.str(0)][int(row.str(1))] = (int(number), code or " ")
     return _Source(structure, {}, dict(scheme), ends_early=not data.endswith(b"\n"), other_blocks=len(blocks) - 1)
 
@@ -572,11 +576,12 @@ def _build_fields(path: Path, source: _Source, tally: "_Tally") -> dict[str, obj
                 _choose_residue(position, atoms, tally)
         slots.append(_slots_of(chain, entities.get(chain.subchain), source, parents, tally))
     flat = [slot for chain_slots in slots for slot in chain_slots]
-    types = np.array([_type_of(slot.name, parents) for slot in flat], dtype=np.int8)
-    for slot in flat:
-        if slot.name not in residue_constants.RESIDUE_NAMES:
-            tally.modified[slot.name] += 1
-    arrays = atoms.to_arrays([slot.residue for slot in flat], [slot.name for slot in flat], types, tally)
+    names = [slot.name for slot in flat]
+    counts = collections.Counter(names)
+    type_of = {name: _type_of(name, parents) for name in counts}
+    types = np.array([type_of[name] for name in names], dtype=np.int8)
+    tally.modified.update({name: n for name, n in counts.items() if name not in residue_constants.RESIDUE_NAMES})
+    arrays = atoms.to_arrays([slot.residue for slot in flat], names, types, tally)
     ligands = _read_ligands(found.ligands, atoms, tally).by_chain([chain.name for chain in found.chains])
     codes = [slot.code for slot in flat]
     _refuse_odd_text(
@@ -692,27 +697,30 @@ class _Residues:
     sizes: list[int] = dataclasses.field(default_factory=list)  # atoms of every residue
 
 
+_OfPolymer = tuple[int, str, gemmi.Residue]  # index, name, residue
+
+
 def _sort_residues(model: gemmi.Model, parents: dict[str, str], source: str) -> _Residues:
     found, index = _Residues(), 0
     for chain in model:
-        polymers: dict[str, list[tuple[int, gemmi.Residue]]] = {}
+        polymers: dict[str, list[_OfPolymer]] = {}
         last = None
         for residue in chain:
             seqid, name = residue.seqid, residue.name
-            if last == (seqid, name):
+            if last == (name, seqid):
                 found.sizes[-1] += len(residue)  # gemmi splits a residue where the segment id changes within it
                 continue
             if seqid.num is None:
                 raise StructureError(f"{source}: a residue {name} without a number; damaged file?")
             if residue.entity_type == gemmi.EntityType.Polymer:
-                polymers.setdefault(residue.subchain, []).append((index, residue))
+                polymers.setdefault(residue.subchain, []).append((index, name, residue))
             elif residue.is_water() or name in _MORE_WATERS:
                 found.waters.append(index)
             else:
                 found.ligands.append(_Ligand(chain.name, residue.subchain, residue, index))
             found.sizes.append(len(residue))
             index += 1
-            last = (seqid, name)
+            last = (name, seqid)
         for subchain, residues in polymers.items():
             _sort_polymer(chain.name, subchain, residues, parents, found)
     return found
@@ -721,7 +729,7 @@ def _sort_residues(model: gemmi.Model, parents: dict[str, str], source: str) -> 
 def _sort_polymer(
     chain: str,
     subchain: str,
-    residues: list[tuple[int, gemmi.Residue]],
+    residues: list[_OfPolymer],
     parents: dict[str, str],
     found: _Residues,
 ) -> None:
@@ -729,31 +737,33 @@ def _sort_polymer(
 
     Residues that compete for a place (same number) share a position.
     """
-    amino = [_is_amino_acid(residue.name, parents) for _, residue in residues]
-    others: list[tuple[int, gemmi.Residue]] = []
+    is_amino_acid = {name: _is_amino_acid(name, parents) for name in {name for _, name, _ in residues}}
+    amino = [is_amino_acid[name] for _, name, _ in residues]
+    others: list[_OfPolymer] = []
     if sum(amino) >= MIN_CHAIN_RESIDUES and 2 * sum(amino) > len(residues):
         positions: list[_Position] = []
-        for (index, residue), is_amino in zip(residues, amino, strict=True):
+        for (index, name, residue), is_amino in zip(residues, amino, strict=True):
             if not is_amino and not _has_backbone(residue):
-                others.append((index, residue))
+                others.append((index, name, residue))
                 continue
             seqid = residue.seqid
             number, code = seqid.num, seqid.icode
             if positions and (positions[-1].number, positions[-1].code) == (number, code):
                 positions[-1].residues.append(index)
-                positions[-1].names.append(residue.name)
+                positions[-1].names.append(name)
             else:
-                positions.append(_Position(number, code, residue.label_seq, [index], [residue.name]))
+                positions.append(_Position(number, code, residue.label_seq, [index], [name]))
         found.chains.append(_Chain(chain, subchain, positions))
     else:
-        nucleic = [gemmi.find_tabulated_residue(residue.name).is_nucleic_acid() for _, residue in residues]
+        nucleic = [gemmi.find_tabulated_residue(name).is_nucleic_acid() for _, name, _ in residues]
         if 2 * sum(nucleic) >= len(residues) > 1:
-            found.nucleotides.extend((residue.name, index) for index, residue in residues)
+            found.nucleotides.extend((name, index) for index, name, _ in residues)
         else:
             others = residues
     # Components of a polymer share its id; as ligands they need their own.
     found.ligands.extend(
-        _Ligand(chain, f"{subchain}_{count}", residue, index) for count, (index, residue) in enumerate(others, start=1)
+        _Ligand(chain, f"{subchain}_{count}", residue, index)
+        for count, (index, _, residue) in enumerate(others, start=1)
     )
 
 
@@ -764,7 +774,7 @@ def _sort_polymer(
 _DEUTERIUM = 119  # gemmi's number for D in its list of elements
 
 
-def _flat(structure: gemmi.Structure) -> gemmi.FlatStructure:
+def flat_atoms(structure: gemmi.Structure) -> gemmi.FlatStructure:
     """The atoms of a structure as arrays; without the names of chains and residues where gemmi finds some too long."""
     try:
         return gemmi.FlatStructure(structure)
@@ -793,7 +803,7 @@ class _Atoms:
 
     @classmethod
     def of(cls, structure: gemmi.Structure, sizes: list[int]) -> "_Atoms":
-        flat = _flat(structure)
+        flat = flat_atoms(structure)
         element = np.array(flat.elements).astype(np.int8)
         start = [0, *itertools.accumulate(sizes)]
         altloc = np.array(flat.altlocs)
@@ -840,19 +850,21 @@ class _Atoms:
 
     def heavy_rows(self, residues: Sequence[int | None], tally: _Tally) -> tuple[np.ndarray, np.ndarray]:
         """Heavy atoms with coordinates, of the kept conformers: [n] rows, and [n] which of `residues` has each."""
-        rows, places = [], []
+        rows, places, sizes = [], [], []
+        start, has_altloc = self.start, self.has_altloc.tolist()
         for place, residue in enumerate(residues):
             if residue is None:
                 continue
-            if self.has_altloc[residue]:
+            if has_altloc[residue]:
                 chosen = self.chosen_rows(residue)
                 tally.altloc_atoms += len(self.rows(residue)) - len(chosen)
             else:
-                chosen = self.rows(residue)
+                chosen = range(start[residue], start[residue + 1])
             rows.extend(chosen)
-            places.append((place, len(chosen)))
+            places.append(place)
+            sizes.append(len(chosen))
         row = np.array(rows, dtype=np.int64)
-        place = np.repeat(*np.array(places, dtype=np.int64).reshape(-1, 2).T)
+        place = np.repeat(np.array(places, dtype=np.int64), sizes)
         hydrogen = self.is_hydrogen[row]
         tally.hydrogen_atoms += int(hydrogen.sum())
         placed = (np.abs(self.position[row]) <= MAX_COORDINATE).all(axis=1)  # False for NaN, too
@@ -978,20 +990,20 @@ def _slots_of(
         )
         for label, position in enumerate(chain.positions, start=1)
     ]
-    if entity is None or not entity.full_sequence:
+    full_sequence = [] if entity is None else entity.full_sequence
+    if not full_sequence:
         tally.no_full_sequence += (chain.name,)
         return observed
     # Caps and the like keep their number in the full sequence but get no slot.
-    sequence = {
-        label: item.split(",")
-        for label, item in enumerate(entity.full_sequence, start=1)
-        if _is_amino_acid(gemmi.Entity.first_mon(item), parents)
-    }
+    # Item -> its names, several where it is microheterogeneous.
+    names_of = {item: item.split(",") for item in set(full_sequence)}
+    amino = {item for item in names_of if _is_amino_acid(gemmi.Entity.first_mon(item), parents)}
+    sequence = {label: names_of[item] for label, item in enumerate(full_sequence, start=1) if item in amino}
     models = (0, source.structure[0].num)
     listed = source.missing.get(chain.name, [])
     missing = [entry for entry in listed if entry.model in models and _is_amino_acid(entry.name, parents)]
     by_label = _merge_by_number(chain, missing, sequence, parents) or _place_by_label(
-        chain, sequence, len(entity.full_sequence), parents
+        chain, sequence, len(full_sequence), parents
     )
     if by_label is None:
         tally.sequence_conflicts += (chain.name,)

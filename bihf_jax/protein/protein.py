@@ -176,23 +176,53 @@ class Protein:
 
     def to_pdb(self, values: np.ndarray | None = None) -> str:
         """The text that `to_file` writes into a .pdb file."""
-        return self._to_text("PDB", values)
+        return self._only_text("PDB", values)
 
     def to_mmcif(self, values: np.ndarray | None = None) -> str:
         """The text that `to_file` writes into a .cif file."""
-        return self._to_text("mmCIF", values)
+        return self._only_text("mmCIF", values)
 
-    def _to_text(self, file_format: str, values: np.ndarray | None) -> str:
+    def written(
+        self, values: np.ndarray | None = None, formats: Sequence[str] = ("PDB", "mmCIF")
+    ) -> dict[str, writing.Written | StructureError]:
+        """The texts that `to_file` writes in several formats, for about half as much again as one of them.
+
+        Args:
+          values: as in `to_file`.
+          formats: of "PDB" and "mmCIF".
+
+        Returns:
+          Format -> the text and what it reads back as, or why the format cannot hold this protein.
+
+        Raises:
+          ValueError: as `to_file`.
+        """
         self.validate()
         protein = self if values is None else self._with_values(values)
-        text = writing.to_text(protein, file_format)
+        writer = writing.Writer(protein)
+        written: dict[str, writing.Written | StructureError] = {}
+        for file_format in formats:
+            try:
+                written[file_format] = protein._read_back(writer.text(file_format), file_format)
+            except StructureError as error:
+                written[file_format] = error
+        return written
+
+    def _only_text(self, file_format: str, values: np.ndarray | None) -> str:
+        written = self.written(values, [file_format])[file_format]
+        if isinstance(written, StructureError):
+            raise written
+        return written.text
+
+    def _read_back(self, text: str, file_format: str) -> writing.Written:
+        """The text of this protein; `StructureError` where it does not read back as this protein."""
         name = Path("written" + {"PDB": ".pdb", "mmCIF": ".cif"}[file_format])
         try:
             written = Protein(**parsing.read_structure(name, text.encode())[0])
         except StructureError as error:
             raise StructureError(f"{self.source}: {file_format} cannot say this protein: {error}") from error
-        writing.refuse_difference(protein, written, file_format)
-        return text
+        writing.refuse_difference(self, written, file_format)
+        return writing.Written(text, written)
 
     def _with_values(self, values: np.ndarray) -> "Protein":
         """This protein with one value a residue as the B factors of its atoms, and 0 as those of the ligands."""

@@ -21,7 +21,6 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from bihf_jax.protein import residue_constants
 from bihf_jax.protein.parsing import MAX_ALIGNMENT, StructureError
@@ -168,6 +167,8 @@ def _best_assignment(
     """One model chain for each native chain: most identical residues, among copies the lowest RMSD with `fixed`."""
     if not candidates:
         return []
+    from scipy.optimize import linear_sum_assignment  # slow to import, and prediction does without
+
     native_chains = sorted({i for i, _ in candidates})
     model_chains = sorted({j for _, j in candidates})
     identical = np.zeros((len(native_chains), len(model_chains)))

@@ -6,17 +6,17 @@ Both hold, beside the atoms, what makes the masked slots come back: the full seq
 """
 
 import collections
+import functools
 import gzip
-import itertools
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import gemmi
 import numpy as np
 
 from bihf_jax.protein import residue_constants
 from bihf_jax.protein.ligands import Ligands
-from bihf_jax.protein.parsing import MADE_UP_NUMBER, StructureError
+from bihf_jax.protein.parsing import MADE_UP_NUMBER, StructureError, flat_atoms
 
 if TYPE_CHECKING:
     from bihf_jax.protein.protein import Protein
@@ -30,6 +30,9 @@ _COORDINATES = (-999.999, 9999.999)
 _B_FACTORS = (-99.99, 999.99)
 _MAX_PDB_RECORDS = 99_999
 
+# Below this, float32 numbers with three decimals are all different: three decimals that give one are its shortest form.
+_THREE_DECIMALS = 4096.0
+
 _CIF_GROUPS = {
     **dict.fromkeys(("atoms", "group_pdb", "auth_all", "block_name", "entry"), True),
     **dict.fromkeys(("entity", "entity_poly", "entity_poly_seq", "struct_asym"), True),
@@ -42,23 +45,43 @@ def write_text(path: Path, text: str) -> None:
     path.write_bytes(gzip.compress(data, mtime=0) if path.name.lower().endswith(".gz") else data)
 
 
-def to_text(protein: "Protein", file_format: str) -> str:
-    """The text of a valid protein as "PDB" or "mmCIF".
+class Written(NamedTuple):
+    """The text of a protein in one format."""
 
-    Raises:
-      StructureError: the format has no place for something in it.
-    """
-    if file_format == "PDB":
-        _refuse_beyond_columns(protein)
-        structure = _structure_of(protein)
-        structure.raw_remarks = _remark_465(protein)
-        return structure.make_pdb_string()
-    _refuse_repeated_labels(protein)
-    structure = _structure_of(protein)
-    block = structure.make_mmcif_block(gemmi.MmcifOutputGroups(False, **_CIF_GROUPS))
-    block.set_mmcif_category("_pdbx_poly_seq_scheme.", _poly_seq_scheme(protein))
-    _write_all_digits(block, structure)
-    return block.as_string()
+    text: str
+    protein: "Protein"  # as the text reads back
+
+
+class Writer:
+    """Writes one valid protein, in several formats if wanted; what they share is made once."""
+
+    def __init__(self, protein: "Protein"):
+        """Takes the protein."""
+        self._protein = protein
+
+    @functools.cached_property
+    def _structure(self) -> gemmi.Structure:
+        return _structure_of(self._protein)
+
+    def text(self, file_format: str) -> str:
+        """The text as "PDB" or "mmCIF".
+
+        Raises:
+          StructureError: the format has no place for something in the protein.
+        """
+        return {"PDB": self._pdb, "mmCIF": self._mmcif}[file_format]()
+
+    def _pdb(self) -> str:
+        _refuse_beyond_columns(self._protein)
+        self._structure.raw_remarks = _remark_465(self._protein)
+        return self._structure.make_pdb_string()
+
+    def _mmcif(self) -> str:
+        _refuse_repeated_labels(self._protein)
+        block = self._structure.make_mmcif_block(gemmi.MmcifOutputGroups(False, **_CIF_GROUPS))
+        block.set_mmcif_category("_pdbx_poly_seq_scheme.", _poly_seq_scheme(self._protein))
+        _write_all_digits(block, self._structure)
+        return block.as_string()
 
 
 def refuse_difference(protein: "Protein", written: "Protein", file_format: str) -> None:
@@ -169,11 +192,10 @@ def _refuse_repeated_labels(protein: "Protein") -> None:
 def _structure_of(protein: "Protein") -> gemmi.Structure:
     structure = gemmi.Structure()
     structure.name = protein.source.split(".")[0] or "protein"
-    chains: list[gemmi.Chain] = []
+    chains = _polymers(protein)
     by_name: dict[str, gemmi.Chain] = {}
     for index, name in enumerate(protein.chain_ids):
-        chains.append(_polymer(protein, index))
-        by_name.setdefault(name, chains[-1])
+        by_name.setdefault(name, chains[index])
         structure.entities.append(_polymer_entity(protein, index))
     for name in protein.ligands.chain_ids.tolist():
         if name not in by_name:
@@ -191,21 +213,45 @@ def _structure_of(protein: "Protein") -> gemmi.Structure:
     return structure
 
 
-def _polymer(protein: "Protein", index: int) -> gemmi.Chain:
-    """The residues with atoms of one chain."""
-    chain = gemmi.Chain(protein.chain_ids[index])
-    rows = np.flatnonzero((protein.chain_index == index) & protein.atom_mask.any(axis=1))
-    slot, atom = np.nonzero(protein.atom_mask[rows])
-    positions = _decimal(protein.atom_positions[rows[slot], atom])
-    b_factors = protein.b_factors[rows[slot], atom].tolist()
-    records = zip(slot.tolist(), atom.tolist(), positions, b_factors, strict=True)
-    for _, records_of_slot in itertools.groupby(records, key=lambda record: record[0]):
-        residue = gemmi.Residue()
-        for _, atom, position, b_factor in records_of_slot:
-            name = residue_constants.ATOM_NAMES[atom]
-            residue.add_atom(_atom(name, gemmi.Element(name[0]), position, b_factor))
-        chain.add_residue(residue)
-    for residue, row in zip(chain, rows, strict=True):
+def _polymers(protein: "Protein") -> list[gemmi.Chain]:
+    """The residues with atoms of each chain.
+
+    gemmi takes coordinates as an array where a structure is flat. Only the numbers 0, 1, .. of chains and residues are
+    their names there, so that none is taken for another.
+    """
+    rows = np.flatnonzero(protein.atom_mask.any(axis=1))
+    places, atoms = np.nonzero(protein.atom_mask)
+    model = gemmi.Model(1)
+    for index in range(len(protein.chain_ids)):
+        chain = gemmi.Chain(str(index))
+        for row in rows[protein.chain_index[rows] == index]:
+            residue = chain.add_residue(_unplaced(protein.atom_mask[row].tobytes()))
+            residue.seqid = gemmi.SeqId(int(row), " ")
+        model.add_chain(chain)
+    structure = gemmi.Structure()
+    structure.add_model(model)
+    flat = gemmi.FlatStructure(structure)
+    flat.pos[:] = _decimal(protein.atom_positions[places, atoms])
+    flat.b_iso[:] = protein.b_factors[places, atoms]
+    placed = {int(chain.name): chain for model in flat.generate_structure() for chain in model}
+    return [_name_residues(placed.get(index) or gemmi.Chain(""), protein, index) for index in range(len(model))]
+
+
+@functools.lru_cache(maxsize=1024)
+def _unplaced(atom_mask: bytes) -> gemmi.Residue:
+    """A residue with the atoms of a row of `Protein.atom_mask`, all of them at the origin."""
+    residue = gemmi.Residue()
+    for index in np.flatnonzero(np.frombuffer(atom_mask, dtype=bool)):
+        name = residue_constants.ATOM_NAMES[index]
+        residue.add_atom(_atom(name, gemmi.Element(name[0]), [0.0, 0.0, 0.0], 0.0))
+    return residue
+
+
+def _name_residues(chain: gemmi.Chain, protein: "Protein", index: int) -> gemmi.Chain:
+    """Names chain `index` and its residues; their numbers so far are their rows in the protein."""
+    chain.name = protein.chain_ids[index]
+    for residue in chain:
+        row = residue.seqid.num
         residue.name = residue_constants.RESIDUE_NAMES[protein.residue_type[row]]
         residue.seqid = gemmi.SeqId(int(protein.residue_number[row]), str(protein.insertion_code[row]))
         residue.subchain = protein.label_chain_ids[index]
@@ -250,7 +296,8 @@ def _ligand(ligands: Ligands, molecule: int, entity_of: dict[str, gemmi.Entity])
     residue.entity_id, residue.entity_type = entity_of[residue.subchain].name, entity_of[residue.subchain].entity_type
     residue.het_flag = "H"
     start, stop = np.searchsorted(ligands.molecule_index, [molecule, molecule + 1])
-    for row, position in zip(range(start, stop), _decimal(ligands.atom_positions[start:stop]), strict=True):
+    positions = _decimal(ligands.atom_positions[start:stop]).tolist()
+    for row, position in zip(range(start, stop), positions, strict=True):
         element = gemmi.Element(int(ligands.elements[row]))
         residue.add_atom(_atom(str(ligands.atom_names[row]), element, position, float(ligands.b_factors[row])))
     return residue
@@ -263,9 +310,12 @@ def _atom(name: str, element: gemmi.Element, position: list[float], b_factor: fl
     return atom
 
 
-def _decimal(values: np.ndarray) -> list:
+def _decimal(values: np.ndarray) -> np.ndarray:
     """float32 values as the float64 that are nearest to their shortest decimal form: 12.345, not 12.34500027."""
-    return values.astype("U32").astype(np.float64).tolist()
+    decimal = np.rint(values.astype(np.float64) * 1000) / 1000
+    other = (decimal.astype(np.float32) != values) | (np.abs(values) >= _THREE_DECIMALS)
+    decimal[other] = values[other].astype("U32").astype(np.float64)
+    return decimal
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -318,8 +368,8 @@ def _poly_seq_scheme(protein: "Protein") -> dict[str, list]:
 
 def _write_all_digits(block: gemmi.cif.Block, structure: gemmi.Structure) -> None:
     """B factors with all the digits of a float32; gemmi writes six."""
-    # Not by gemmi.FlatStructure, which refuses the long chain ids that mmCIF allows.
-    b_factors = [found.atom.b_iso for model in structure for found in model.all()]
+    bits, which = np.unique(np.array(flat_atoms(structure).b_iso).view(np.int32), return_inverse=True)
+    texts = [str(b_factor) for b_factor in bits.view(np.float32)]
     column = block.find_values("_atom_site.B_iso_or_equiv")
-    for row, b_factor in enumerate(np.asarray(b_factors, dtype=np.float32)):
-        column[row] = str(b_factor)
+    for row, text in enumerate(which.tolist()):
+        column[row] = texts[text]

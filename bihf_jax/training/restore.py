@@ -1,20 +1,20 @@
 """A trained model from the folder of its run or export, checked against its config and against this code."""
 
 import contextlib
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-
 from bihf_jax.configuration import ConfigError, differences
 from bihf_jax.data import alphabet
-from bihf_jax.data.grid import example_batch
 from bihf_jax.training.checkpoints import CheckpointError, Checkpoints
 from bihf_jax.training.config import CONFIG_FILE, ExperimentConfig, experiment_config, read_config
 from bihf_jax.training.model_folder import ModelFolder, is_model_folder
+from bihf_jax.training.parameter_shapes import keep_shapes, kept_shapes, parameter_shapes
 from bihf_jax.version import __version__
 
+_LOGGER = logging.getLogger(__name__)
 _MODEL_GROUPS = ("task", "encoder", "head")  # of a config: what decides how parameters are used
 
 
@@ -27,12 +27,13 @@ class RestoredModel(NamedTuple):
     about: Mapping[str, Any]  # what the checkpoint says of itself, see `Checkpoints.about`
 
 
-def restore_model(workdir: str | Path, *, which: str = "best") -> RestoredModel:
+def restore_model(workdir: str | Path, *, which: str = "best", shapes_folder: Path | None = None) -> RestoredModel:
     """Reads a checkpoint of a run. Nothing in it is executed: it is JSON and plain arrays.
 
     Args:
       workdir: of the run.
       which: "best" or "last".
+      shapes_folder: see `load_model`.
 
     Raises:
       ConfigError: no run there, or a config that this version cannot read.
@@ -41,22 +42,29 @@ def restore_model(workdir: str | Path, *, which: str = "best") -> RestoredModel:
     """
     values = read_config(workdir)
     with contextlib.closing(Checkpoints(workdir)) as checkpoints:
-        return _restore(checkpoints, Path(workdir), values, which)
+        return _restore(checkpoints, Path(workdir), values, which, shapes_folder)
 
 
-def load_model(path: str | Path, *, which: str = "best") -> RestoredModel:
+def load_model(path: str | Path, *, which: str = "best", shapes_folder: Path | None = None) -> RestoredModel:
     """Reads a checkpoint of a run as `restore_model`, or what `experiments.export` made of one (`model_folder`).
+
+    Args:
+      path: of the run or the export.
+      which: "best" or "last".
+      shapes_folder: where the shapes of the parameters are kept from one start to the next (`parameter_shapes`).
 
     Raises:
       ConfigError, CheckpointError: as `restore_model`.
     """
     if not is_model_folder(path):
-        return restore_model(path, which=which)
+        return restore_model(path, which=which, shapes_folder=shapes_folder)
     with contextlib.closing(ModelFolder(path)) as folder:
-        return _restore(folder, Path(path), folder.about(which=which)["config"], which)
+        return _restore(folder, Path(path), folder.about(which=which)["config"], which, shapes_folder)
 
 
-def _restore(source: Checkpoints | ModelFolder, path: Path, values: Mapping[str, Any], which: str) -> RestoredModel:
+def _restore(
+    source: Checkpoints | ModelFolder, path: Path, values: Mapping[str, Any], which: str, shapes_folder: Path | None
+) -> RestoredModel:
     """The model of `source`, which lies at `path` and has the config `values`."""
     about = source.about(which=which)
     _check_about(about, values, f"the {which} checkpoint of {path}")
@@ -65,16 +73,26 @@ def _restore(source: Checkpoints | ModelFolder, path: Path, values: Mapping[str,
     except ConfigError as error:
         raise ConfigError(f"{path / CONFIG_FILE}: {error}{_version_note(about)}") from error
     try:
-        step, params = source.restore_params(parameter_shapes(config), which=which)
+        step, params = _restore_params(source, config, which, shapes_folder)
     except CheckpointError as error:
         raise CheckpointError(f"{error}{_version_note(about)}") from error
     return RestoredModel(config, step, params, about)
 
 
-def parameter_shapes(config: ExperimentConfig) -> Any:
-    """Shape and type of each parameter of the config's model; nothing is computed."""
-    model, batch = config.make_model(), example_batch(config.data.grid_shape())
-    return jax.eval_shape(lambda: model.init(jax.random.key(0), batch, None)["params"])
+def _restore_params(
+    source: Checkpoints | ModelFolder, config: ExperimentConfig, which: str, shapes_folder: Path | None
+) -> tuple[int, Any]:
+    """(step, parameters), checked against the config's model."""
+    if shapes_folder is not None and (shapes := kept_shapes(shapes_folder, config)) is not None:
+        try:
+            return source.restore_params(shapes, which=which)
+        except CheckpointError as error:
+            _LOGGER.debug("the model is built to see what it wants: %s", error)  # and that decides
+    shapes = parameter_shapes(config)
+    restored = source.restore_params(shapes, which=which)
+    if shapes_folder is not None:
+        keep_shapes(shapes_folder, config, shapes)
+    return restored
 
 
 def _check_about(about: Mapping[str, Any], values: Mapping[str, Any], name: str) -> None:

@@ -15,8 +15,10 @@ class StubPredictor:
         self.fingerprint, self.task, self.members = fingerprint, SimpleNamespace(name="ppbs"), [SimpleNamespace(step=7)]
         self.given = 0
 
-    def predict_many(self, structures, *, fusion_values=False, attribution=False, dropout_samples=0, on_error="raise"):
-        return self._map(structures, lambda protein: self._prediction(protein, fusion_values))
+    def predict_as_ready(
+        self, structures, *, fusion_values=False, attribution=False, dropout_samples=0, on_error="raise"
+    ):
+        return enumerate(self._map(structures, lambda protein: self._prediction(protein, fusion_values)))
 
     def embed_many(self, structures, *, of="fused", stage=None, on_error="raise"):
         return self._map(structures, lambda protein: self._embedding(protein, of, stage))

@@ -8,6 +8,7 @@ import os
 import numpy as np
 import pytest
 
+from bihf_jax.inference import folder
 from bihf_jax.inference.embedding import MissingFeaturesError
 from bihf_jax.inference.embedding_file import EmbeddingFileError, read_embeddings
 from bihf_jax.inference.folder import embed_files, predict_files, write_index, write_summary
@@ -74,17 +75,36 @@ def test_finished_ones_are_kept(predictor, structures, tmp_path):
     begun = predict_files(predictor, targets, output)
     first = next(outcome for outcome in begun if outcome.status == "written").target.name
     begun.close()
-    times = {path: os.stat(path).st_mtime_ns for path in output.rglob("*")}
     (output / "sub").mkdir(exist_ok=True)
+    (output / "sub" / "made.json").unlink(missing_ok=True)  # it may have begun, and what has begun is finished
+    kept = {path.stem for path in output.glob("*.json")}
+    assert first in kept
+    times = {path: os.stat(path).st_mtime_ns for path in output.rglob("*")}
     (output / "sub" / "made.csv").write_text("left by the kill, without its json")
     before = predictor.given
     again = list(predict_files(predictor, targets, output))
-    assert predictor.given == before + len(targets) - 1
-    assert statuses(again) == {**ALL, first: "kept"}
-    assert all(os.stat(path).st_mtime_ns == time for path, time in times.items() if path.is_file())
+    assert predictor.given == before + len(targets) - len(kept)
+    assert statuses(again) == {**ALL, **dict.fromkeys(kept, "kept")}
+    untouched = [path for path in times if path.parent == output and path.is_file()]
+    assert all(os.stat(path).st_mtime_ns == times[path] for path in untouched)
     assert (output / "sub" / "made.csv").read_text().startswith("file,chain")
     assert [outcome.about["residues"] for outcome in again if outcome.status == "kept"]
     assert set(statuses(predict_files(predictor, targets, output)).values()) == {"kept", "failed"}
+
+
+def test_what_cannot_be_written_stops_the_command(predictor, structures, tmp_path, monkeypatch):
+    """A full disk is no fault of a structure: the error reaches the caller, and what is finished stays."""
+    targets, output, write = find_targets(structures).targets, tmp_path / "out", folder.write_prediction
+
+    def full(result, output, name, *more, **settings):
+        if name == "odd":
+            raise OSError(28, "No space left on device")
+        return write(result, output, name, *more, **settings)
+
+    monkeypatch.setattr(folder, "write_prediction", full)
+    with pytest.raises(OSError, match="No space left"):
+        list(predict_files(predictor, targets, output))
+    assert (output / "made.json").exists()
 
 
 def test_results_of_another_model_or_setting_are_not_mixed(predictor, structures, tmp_path):

@@ -99,6 +99,29 @@ def test_an_error_in_its_place(predictor, tmp_path):
     assert list(predictor.predict_many([])) == []
 
 
+def test_results_come_as_soon_as_they_are_there(predictor, tmp_path):
+    """Each once with the number of its structure, in the same order each time, before all structures are read."""
+    proteins, read = [made(60 + number) for number in range(40)], []
+
+    def reader(number):
+        return lambda: read.append(number) or proteins[number]
+
+    readers = [reader(number) for number in range(len(proteins))]
+    readers[3] = tmp_path / "absent.pdb"
+    results = predictor.predict_as_ready(readers, on_error="return")
+    found = [next(results)]
+    assert len(read) < len(proteins) - 1
+    found += results
+    numbers = [number for number, _ in found]
+    assert sorted(numbers) == list(range(len(proteins)))
+    assert numbers != sorted(numbers)
+    assert isinstance(dict(found)[3], StructureError)
+    assert [number for number, _ in predictor.predict_as_ready(readers, on_error="return")] == numbers
+    for number, result in enumerate(predictor.predict_many(readers, on_error="return")):
+        if number != 3:
+            np.testing.assert_array_equal(result.score, dict(found)[number].score)
+
+
 def test_values_that_are_not_finite_are_an_error(run, odd):
     """A model that diverged gives an error that names the structure, and no table of not-a-numbers."""
     predictor = bihf_jax.load(run)

@@ -6,7 +6,7 @@ import gemmi
 import numpy as np
 import pytest
 
-from bihf_jax.page.scene import scene_of
+from bihf_jax.page.scene import read, scene_of
 from bihf_jax.protein import StructureError, residue_constants
 from tests.page.made import HOSTILE_NAME, protein_of, small_protein
 from tests.protein.synthetic import chain_of, pdb_text
@@ -31,7 +31,7 @@ def test_atoms_and_residues_are_those_of_the_protein(file_format):
     """Insertion codes, negative numbers and unresolved residues included; the zinc has the place after them."""
     protein = small_protein()
     text = protein.to_pdb() if file_format == "PDB" else protein.to_mmcif()
-    scene = scene_of(text, file_format, _rows(protein))
+    scene = scene_of(read(text, file_format), _rows(protein))
     assert scene.row_of_place == [*range(protein.num_residues), -1]
     assert scene.labels == {protein.num_residues: "ZN 201, chain A (ion)"}
     assert scene.resolved == protein.atom_mask.any(axis=1).tolist()
@@ -48,7 +48,7 @@ def test_a_subset_of_the_residues_in_any_order_finds_its_places():
     """The page may show one partner of a complex: the others are drawn, named and counted."""
     protein = small_protein()
     rows = [row for row in reversed(_rows(protein)) if row[0] == "B"]
-    scene = scene_of(protein.to_mmcif(), "mmCIF", rows)
+    scene = scene_of(read(protein.to_mmcif(), "mmCIF"), rows)
     assert scene.row_of_place == [-1] * 10 + list(reversed(range(8))) + [-1]
     assert scene.labels[3] == "GLU 3A, chain A"
     assert scene.num_unlisted == 10
@@ -62,7 +62,7 @@ def test_residues_of_one_number_are_told_apart_by_their_order():
         atom.number = {3: 7, 4: 2}.get(atom.number, atom.number)
     protein = protein_of(pdb_text(atoms))
     assert [row[1] for row in _rows(protein)] == [1, 2, 7, 2]
-    assert scene_of(protein.to_mmcif(), "mmCIF", _rows(protein)).row_of_place == [0, 1, 2, 3]
+    assert scene_of(read(protein.to_mmcif(), "mmCIF"), _rows(protein)).row_of_place == [0, 1, 2, 3]
 
 
 def test_no_text_of_the_file_reaches_the_scene():
@@ -75,7 +75,7 @@ def test_no_text_of_the_file_reaches_the_scene():
         atom_names=np.array(["<b>"]),
     )
     protein = dataclasses.replace(protein, chain_ids=(HOSTILE_NAME, "B"), ligands=ligands)
-    scene = scene_of(protein.to_mmcif(), "mmCIF", _rows(protein))
+    scene = scene_of(read(protein.to_mmcif(), "mmCIF"), _rows(protein))
     assert "<" not in scene.text
     assert "img" not in scene.text
     assert scene.row_of_place[:-1] == list(range(protein.num_residues))
@@ -87,14 +87,14 @@ def test_a_residue_of_another_type_is_refused():
     protein = small_protein()
     rows = [(chain, number + 1, code, letter) for chain, number, code, letter in _rows(protein)]
     with pytest.raises(ValueError, match="residue 2 of chain 'A' is A on the page but C in the structure"):
-        scene_of(protein.to_pdb(), "PDB", rows)
+        scene_of(read(protein.to_pdb(), "PDB"), rows)
 
 
 def test_residues_of_another_structure_are_refused():
     protein = small_protein()
     rows = [("X", number, code, letter) for _, number, code, letter in _rows(protein)]
     with pytest.raises(ValueError, match=r"none of the 18 residues of the page is in the structure.*'A', 'B'"):
-        scene_of(protein.to_pdb(), "PDB", rows)
+        scene_of(read(protein.to_pdb(), "PDB"), rows)
 
 
 @pytest.mark.parametrize(
@@ -107,4 +107,4 @@ def test_residues_of_another_structure_are_refused():
 )
 def test_a_text_that_is_no_structure_is_refused(text, file_format, message):
     with pytest.raises(StructureError, match=message):
-        scene_of(text, file_format, [("A", 1, "", "A")])
+        read(text, file_format)

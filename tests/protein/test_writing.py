@@ -107,6 +107,35 @@ def test_real_structures_read_back_the_same(write, file_format):
         assert differences(written, protein) == [], path.name
 
 
+def test_both_formats_at_once_are_the_same_texts():
+    """What is made once for both changes neither; what one of them cannot hold, it says, and the other is written."""
+    for seed in range(10):
+        protein = random_protein(seed)
+        values = np.random.default_rng(seed).normal(size=protein.num_residues).astype(np.float32)
+        written = protein.written(values)
+        assert written["PDB"].text == protein.to_pdb(values)
+        assert written["mmCIF"].text == protein.to_mmcif(values)
+        assert_same(written["mmCIF"].protein, Protein.from_text(protein.to_mmcif(values)))
+        again = protein.written(values, ["mmCIF", "PDB"])
+        assert {name: again[name].text for name in again} == {name: written[name].text for name in written}
+    long = dataclasses.replace(protein, chain_ids=tuple(f"{chain}x" for chain in protein.chain_ids))
+    written = long.written()
+    assert isinstance(written["PDB"], StructureError)
+    assert written["mmCIF"].text == long.to_mmcif()
+
+
+def test_coordinates_are_written_as_their_shortest_decimal_form():
+    """Also where three decimals are not exact, or say more than a float32 holds."""
+    rng = np.random.default_rng(0)
+    scale = 10.0 ** rng.integers(-12, 12, 5000)
+    some = np.concatenate(
+        [rng.normal(size=5000) * scale, np.round(rng.normal(0, 2000, 5000), 3), [0.0, -0.0, 4096.001]]
+    )
+    values = some.astype(np.float32)
+    expected = [float(str(value)) for value in values]
+    assert writing._decimal(values).tolist() == expected
+
+
 def test_a_protein_written_twice_is_the_same_text(write, complex_text):
     """What is read back writes the same text again, in both formats."""
     protein = Protein.from_file(write(complex_text))
