@@ -16,6 +16,7 @@ SIDES = ("sequence", "structure")
 ATTENTION_KINDS = ("auto", "blockwise", "splash", "dense")
 DTYPES = ("float32", "bfloat16")
 ROTARY_DTYPES = ("float32", "float16")
+REMAT_KEEPS = ("nothing", "products")
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")  # the dense layers of a pLM block
 PRONET_LEVELS = ("aminoacid", "backbone", "allatom")
 POOLINGS = ("mean", "attention")
@@ -118,6 +119,8 @@ class PLMConfig:
         precision were trained with rounded ones, and a file with such frequencies sets it.
       dropout: Share of each block's update that is dropped in training; the published models used 0.
       remat: Recompute each block in the backward pass: about a third more time, activations of one block only.
+      remat_keeps: With `remat`, what is kept of a block beside its input: "nothing", or "products", the results of its
+        dense layers (12 x width numbers a slot), so that attention, norms and GELU alone are computed again.
       scan: Run the blocks of a stage as a loop of the compiled program. Compiling takes the time of one block a stage,
         not of all; the parameters are the same, and a step copies them once.
       pretrained: Where a new run takes the pLM's weights from, as in `pretrained.load_esm2`; "" is random ones. In a
@@ -133,6 +136,7 @@ class PLMConfig:
     rotary_dtype: str = "float32"
     dropout: float = 0.0
     remat: bool = False
+    remat_keeps: str = "nothing"
     scan: bool = False
     pretrained: str = ""
     learning: LearningConfig = dataclasses.field(default_factory=LearningConfig)
@@ -149,6 +153,9 @@ class PLMConfig:
         )
         allowed = ", ".join(ROTARY_DTYPES)
         _check("PLMConfig.rotary_dtype", self.rotary_dtype, self.rotary_dtype in ROTARY_DTYPES, allowed, "Choose one.")
+        allowed = ", ".join(REMAT_KEEPS) if self.remat else "nothing, as remat is off"
+        valid = self.remat_keeps in REMAT_KEEPS and (self.remat or self.remat_keeps == "nothing")
+        _check("PLMConfig.remat_keeps", self.remat_keeps, valid, allowed, "Choose one, with remat.")
         tokens = len(alphabet.TOKENS)
         _check(
             "PLMConfig.vocab", self.vocab, self.vocab >= tokens, f"{tokens} or more", "Set it to len(alphabet.TOKENS)."

@@ -4,7 +4,7 @@ Parameter names are those of the published torch checkpoints (fair-esm: `layers.
 `layers_0/self_attn/q_proj/kernel`, transposed), so that weights cross over name by name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -47,6 +47,12 @@ def project(config: PLMConfig, dtype: jnp.dtype, name: str, features: int, x: Ar
     if name in config.learning.adapted:
         y += LowRankUpdate(features, config.learning, dtype, name=name + SUFFIX)(x)
     return y
+
+
+def kept_by_remat(config: PLMConfig) -> Callable[..., bool] | None:
+    """The policy of `jax.checkpoint` that `config.remat_keeps` names."""
+    # The dense layers are the products without a batch axis; those of attention have one.
+    return jax.checkpoint_policies.dots_with_no_batch_dims_saveable if config.remat_keeps == "products" else None
 
 
 def round_to_dtype(x: Array) -> Array:
@@ -184,7 +190,7 @@ class ProteinLanguageModel(nn.Module):
 
     def setup(self) -> None:
         config = self.config
-        block = nn.remat(TransformerBlock) if config.remat else TransformerBlock
+        block = nn.remat(TransformerBlock, policy=kept_by_remat(config)) if config.remat else TransformerBlock
         self.embed_tokens = nn.Embed(
             config.vocab,
             config.width,
@@ -241,9 +247,9 @@ class ProteinLanguageModel(nn.Module):
             rngs = {} if key is None else {"dropout": key}
             return block.apply({"params": params}, x, segment, positions, row_id, rngs=rngs), None
 
-        return jax.lax.scan(jax.checkpoint(body, prevent_cse=False) if self.config.remat else body, x, (params, keys))[
-            0
-        ]
+        if self.config.remat:
+            body = jax.checkpoint(body, prevent_cse=False, policy=kept_by_remat(self.config))
+        return jax.lax.scan(body, x, (params, keys))[0]
 
     def finish(self, x: Array) -> Array:
         """The LayerNorm after the last block: [R, L, C] -> [R, L, C]."""
