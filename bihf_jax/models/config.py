@@ -117,6 +117,9 @@ class PLMConfig:
       token_dropout: Zero the embedding of <mask> and rescale the others, as the published weights expect.
       rotary_dtype: "float32", or "float16": the rotary frequencies are rounded to it. Weights that were trained in half
         precision were trained with rounded ones, and a file with such frequencies sets it.
+      trained_length: Residues of the longest chain that the pLM has seen whole in its own training. Of a longer one it
+        sees overlapping windows of that length, and their mean is taken (`models.windows`), which takes its time twice.
+        A larger number has it go on to positions that it has not learned; the published models' is 1,022.
       dropout: Share of each block's update that is dropped in training; the published models used 0.
       remat: Recompute each block in the backward pass: about a third more time, activations of one block only.
       remat_keeps: With `remat`, what is kept of a block beside its input: "nothing", or "products", the results of its
@@ -134,6 +137,7 @@ class PLMConfig:
     vocab: int = len(alphabet.TOKENS)
     token_dropout: bool = True
     rotary_dtype: str = "float32"
+    trained_length: int = 1022
     dropout: float = 0.0
     remat: bool = False
     remat_keeps: str = "nothing"
@@ -142,7 +146,7 @@ class PLMConfig:
     learning: LearningConfig = dataclasses.field(default_factory=LearningConfig)
 
     def __post_init__(self) -> None:
-        _check_positive(self, "layers", "width", "heads")
+        _check_positive(self, "layers", "width", "heads", "trained_length")
         _check_rates(self, "dropout")
         _check(
             "PLMConfig.width",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bihf_jax.models.config import PLM_SIZES, PLMConfig
-from bihf_jax.models.plm import ProteinLanguageModel, chain_positions, mask_rescaling
+from bihf_jax.models.plm import ProteinLanguageModel, mask_rescaling
 from tests.models.chains import in_one_row, random_chains
 
 
@@ -29,13 +29,6 @@ def test_published_sizes():
         plm = ProteinLanguageModel(PLM_SIZES[name])
         shapes = flax.traverse_util.flatten_dict(parameter_shapes(plm, in_one_row(random_chains(0, (4,)), 8)))
         assert sum(math.prod(shape) for shape in shapes.values()) == expected
-
-
-def test_positions_restart_at_every_chain():
-    """A position is the slot's offset in its chain, wherever the chain stands."""
-    segment = jnp.asarray([[0, 1, 1, 1, 2, 2, 0, 3], [1, 1, 2, 2, 2, 0, 0, 0]])
-    positions = chain_positions(segment)
-    np.testing.assert_array_equal(positions, [[0, 0, 1, 2, 0, 1, 0, 0], [0, 1, 0, 1, 2, 0, 1, 2]])
 
 
 def test_mask_rescaling_is_per_chain():
