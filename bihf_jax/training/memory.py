@@ -76,6 +76,12 @@ def device_limit() -> int | None:
     return None if None in limits else min(limits)
 
 
+def describe(memory: StateMemory, limit: int | None) -> str:
+    """For the log: what the state takes, of how much."""
+    of = "a limit that is not known here" if limit is None else f"{limit / GIB:.2f} GiB"
+    return f"the state takes {memory} of {of}"
+
+
 def check_state(memory: StateMemory, limit: int | None) -> None:
     """Raises DoesNotFitError where the state and its gradients alone are more than `limit` bytes."""
     if limit is not None and memory.total > limit:

@@ -30,8 +30,8 @@ def params():
 @functools.cache
 def compiled(config):
     """The compiled pLM: tokens, segments and mask [R, L] -> features [R, L, C]."""
-    plm = ProteinLanguageModel(config)
-    return quick_jit(lambda row: plm.apply({"params": params()}, *row))
+    plm, variables = ProteinLanguageModel(config), {"params": params()}
+    return quick_jit(lambda row: plm.apply(variables, *row))
 
 
 def features(chains, length=64, offset=0, config=CONFIG):
@@ -152,12 +152,13 @@ def test_place_padding_and_company_of_a_long_chain_do_not_matter():
 
 
 def test_gradients_of_long_chains():
-    """Finite, and the same as differences of the loss; every residue of the chain has a way to the parameters."""
-    plm, row = ProteinLanguageModel(CONFIG), in_one_row(random_chains(5, (45, 6)), 64)
+    """The derivative along the parameters is that of finite differences."""
+    plm, unscaled = ProteinLanguageModel(CONFIG), params()
+    row = in_one_row(random_chains(5, (45, 6)), 64)
     probe = jnp.sin(jnp.arange(64 * CONFIG.width, dtype=jnp.float32)).reshape(1, 64, CONFIG.width)
 
     def loss(scale):
-        scaled = jax.tree.map(lambda x: x * scale, params())
+        scaled = jax.tree.map(lambda x: x * scale, unscaled)
         return jnp.sum(plm.apply({"params": scaled}, *row) * probe)
 
     value = quick_jit(loss)
@@ -167,12 +168,12 @@ def test_gradients_of_long_chains():
 
 def test_one_program_for_long_and_short_chains():
     """Whether a chain is divided is decided while the program runs: it is compiled once a shape."""
-    plm, traces = ProteinLanguageModel(CONFIG), []
+    plm, variables, traces = ProteinLanguageModel(CONFIG), {"params": params()}, []
 
     @quick_jit
     def run(row):
         traces.append(None)
-        return plm.apply({"params": params()}, *row)
+        return plm.apply(variables, *row)
 
     for lengths in ((45,), (6, 6), (18, 18)):
         run(in_one_row(random_chains(6, lengths), 64))
