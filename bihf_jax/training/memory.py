@@ -119,6 +119,8 @@ def check_program(program: jax.stages.Lowered, memory: StateMemory, limit: int |
 
 
 def _message(reason: str, limit: int, changes: tuple[str, ...]) -> str:
+    if jax.default_backend() == "gpu":
+        changes += ("give JAX more than its three quarters of the GPU with XLA_PYTHON_CLIENT_MEM_FRACTION=0.92",)
     return (
         f"the run does not fit: {reason}, and a device has {limit / GIB:.2f} GiB. Change one or more: "
         f"{'; '.join(changes)}. docs/memory.md has a table of what fits"

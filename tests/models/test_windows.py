@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bihf_jax.models.config import EncoderConfig, FusionConfig, GVPConfig, PLMConfig
+from bihf_jax.models.config import EncoderConfig, FusionConfig, MPNNConfig, PLMConfig
 from bihf_jax.models.encoder import FusedEncoder
 from bihf_jax.models.plm import ProteinLanguageModel
 from bihf_jax.models.windows import chain_positions, chain_slots, make_windows
@@ -180,19 +180,18 @@ def test_one_program_for_long_and_short_chains():
     assert len(traces) == 1
 
 
-@pytest.mark.parametrize("method", ["local", "sequence_only"])
-def test_the_encoder_fuses_the_mean_of_the_windows(method):
+def test_the_encoder_fuses_the_mean_of_the_windows():
     """A new encoder's sequence side is the pLM on windows, whatever the stages: the exchanges start at zero."""
     config = EncoderConfig(
         plm=CONFIG,
-        structure=GVPConfig(scalar_width=8, vector_width=2, neighbours=4, edge_scalar_width=4, message_gvps=1),
-        fusion=FusionConfig.named(method, width=8),
+        structure=MPNNConfig(width=8, neighbours=4),
+        fusion=FusionConfig.named("local", width=8),
         stages=2,
         representation_width=8,
     )
     batch = pack([[random_protein(7, (30, 8), degree=4)]], 64)
     encoder = FusedEncoder(config)
-    variables = jax.jit(encoder.init)(jax.random.key(0), pack([[random_protein(7, (8,), degree=4)]], 16))
+    variables = quick_jit(encoder.init)(jax.random.key(0), pack([[random_protein(7, (8,), degree=4)]], 16))
     output = quick_jit(encoder.apply)(variables, batch)
     plm = functools.partial(ProteinLanguageModel(CONFIG).apply, {"params": variables["params"]["plm"]})
     expected = quick_jit(plm)(batch.tokens, batch.chain_segment, batch.sequence_mask)
