@@ -6,8 +6,9 @@
 
 Weights, optimizer and gradients are exact and need no compiler. The rest is what the compiler says of the real step on
 a chip of --topology, as `benchmarks.compile_report` compiles it. Each program is a line of --results as soon as it is
-compiled; one that is there already is not compiled again. Then the table is printed and put between the markers of
---docs. A step whose state alone is over the largest memory is not compiled.
+compiled; one that is there, or among what that command compiled (--reports), for whichever chip, is not compiled again.
+Then the table is printed and put between the markers of --docs. A step whose state alone is over the largest memory is
+not compiled.
 """
 
 import argparse
@@ -24,7 +25,9 @@ from typing import Any
 
 import jax
 
+from benchmarks import compile_report
 from benchmarks.compile_report import (
+    CHIPS,
     COMPILE_ONLY,
     SIZES,
     STAGES,
@@ -46,7 +49,7 @@ class Need:
     """What the compiler says of a case."""
 
     case: Case
-    total: int | None  # bytes on a chip; None: more than the chip has
+    total: int | None  # bytes on a chip; None: more than it has
     seconds: float  # to compile it
 
     def to_json(self) -> str:
@@ -92,24 +95,40 @@ def state_of(case: Case) -> tuple[int, StateMemory]:
     return few + further * (more - few), StateMemory(*memory)
 
 
-def read_results(path: Path) -> dict[Case, Need]:
-    """What was compiled so far."""
-    if not path.exists():
-        return {}
-    return {need.case: need for need in map(Need.from_json, path.read_text(encoding="utf-8").splitlines())}
+Needs = Mapping[Case, Need]  # by the case without its topology
 
 
-def table(cases: Iterable[Case], needs: Mapping[Case, Need]) -> str:
+def anywhere(case: Case) -> Case:
+    """The case, whichever chip it is compiled for."""
+    return dataclasses.replace(case, topology="")
+
+
+def read_results(path: Path, reports: Path | None = None) -> dict[Case, Need]:
+    """What was compiled so far, `Needs`.
+
+    Args:
+      path: of `Need` lines.
+      reports: of the lines of `benchmarks.compile_report`, whose training steps on TPUs count where `path` has none.
+    """
+    found = [] if reports is None else compile_report.read_results(reports).values()
+    steps = [report for report in found if report.case.step == "train" and report.chip is not None]
+    needs = [Need(report.case, report.memory, report.compile_seconds) for report in steps]
+    if path.exists():
+        needs += map(Need.from_json, path.read_text(encoding="utf-8").splitlines())
+    return {anywhere(need.case): need for need in needs}
+
+
+def table(cases: Iterable[Case], needs: Needs) -> str:
     """A Markdown table of the cases; of those that are not compiled, what follows from shapes."""
     cards = " | ".join(f"{card} GB" for card in CARDS)
     lines = [
-        "| ESM-2 | mode | rows x slots a device | kept by remat | parameters | weights, GiB | optimizer | gradients "
-        f"| activations and the rest | step, GiB | {cards} |",
-        "|" + "---|" * (10 + len(CARDS)),
+        "| ESM-2 | mode | rows x slots | kept by remat | parameters | weights, GiB | optimizer | gradients "
+        f"| activations and the rest | step, GiB | on | {cards} |",
+        "|" + "---|" * (11 + len(CARDS)),
     ]
     for case in cases:
         parameters, state = state_of(case)
-        need = needs.get(case)
+        need = needs.get(anywhere(case))
         total = None if need is None else need.total
         cells = [
             case.size,
@@ -119,24 +138,28 @@ def table(cases: Iterable[Case], needs: Mapping[Case, Need]) -> str:
             f"{parameters / 1e6:,.0f} M",
             *(f"{size / GIB:.2f}" for size in state),
             "" if total is None else f"{(total - state.total) / GIB:.2f}",
-            _step_cell(need, state),
+            f"over {_at_least(need, state) / GIB:.2f}" if total is None else f"{total / GIB:.2f}",
+            "" if need is None else _chip(need),
             *(fits(card * GIB, need, state) for card in CARDS),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _step_cell(need: Need | None, state: StateMemory) -> str:
-    if need is None:
-        return f"over {state.total / GIB:.2f}"
-    return "over the chip's" if need.total is None else f"{need.total / GIB:.2f}"
+def _chip(need: Need) -> str:
+    return need.case.topology.partition(":")[0]
+
+
+def _at_least(need: Need | None, state: StateMemory) -> float:
+    """Bytes that a step needs in any case, of which no compiled program is there."""
+    return state.total if need is None else max(state.total, CHIPS[_chip(need)].memory)
 
 
 def fits(memory: int, need: Need | None, state: StateMemory) -> str:
     """Whether a step runs in so many bytes: "yes", "no", or "?" where only its compiled program would tell."""
     if need is not None and need.total is not None:
         return "yes" if need.total <= memory else "no"
-    return "no" if need is not None or state.total > memory else "?"
+    return "no" if _at_least(need, state) >= memory else "?"
 
 
 def _batches(text: str) -> list[tuple[int, int]]:
@@ -168,20 +191,21 @@ def main() -> None:
     parser.add_argument("--topology", default="v5p:2x2x1", help="chips with more memory than what is asked about")
     parser.add_argument("--plan", action="store_true", help="compile nothing; say what shapes and --results tell")
     parser.add_argument("--results", type=Path, default=Path("docs/memory.jsonl"), help="one line for each program")
+    parser.add_argument("--reports", type=Path, default=Path("docs/tpu.jsonl"), help="of benchmarks.compile_report")
     parser.add_argument("--docs", type=Path, help="put the table of all that is in --results there, too")
     arguments = parser.parse_args()
 
-    cases, done = _cases(arguments), read_results(arguments.results)
+    cases, done = _cases(arguments), read_results(arguments.results, arguments.reports)
     for case in cases if not arguments.plan else ():
-        if case in done or state_of(case)[1].total > max(CARDS) * GIB:
+        if anywhere(case) in done or state_of(case)[1].total >= max(CARDS) * GIB:
             continue
         print(f"compiling {case}", file=sys.stderr, flush=True)
-        done[case] = compile_need(case)
+        need = done[anywhere(case)] = compile_need(case)
         with arguments.results.open("a", encoding="utf-8") as file:
-            file.write(done[case].to_json() + "\n")
+            file.write(need.to_json() + "\n")
     print(table(cases, done))
     if arguments.docs:
-        listed = dict.fromkeys([*cases, *done])
+        listed = {anywhere(case) for case in cases} | {case for case in done if case.fusion == arguments.method}
         write_between_markers(arguments.docs, table(sorted(listed, key=_place), done), "memory")
 
 

@@ -120,7 +120,7 @@ def test_a_run_that_cannot_fit_ends_before_its_first_step(share, sample_records,
     needs = memory.state_memory(*initial_state()).total
     limit = needs // 2 if share == "half of the state" else needs + 64 * KIB
     monkeypatch.setattr(memory, "device_limit", lambda: limit)
-    expected = "training state alone is" if share == "half of the state" else "a training step needs"
+    expected = "the training state alone is" if share == "half of the state" else "a training step needs"
     with pytest.raises(ConfigError, match=f"the run does not fit: {expected}"):
         train(small_config(sample_records), tmp_path / "run")
     metrics = tmp_path / "run" / "metrics.jsonl"
@@ -131,7 +131,7 @@ def test_a_run_that_fits_is_compiled_once(sample_records, tmp_path, monkeypatch,
     """Asking the compiler costs no second compilation, and the log says what the step needs."""
     monkeypatch.setattr(memory, "device_limit", lambda: 2**34)
     with caplog.at_level("INFO", logger="bihf_jax"):
-        train(small_config(sample_records, steps=3, evaluate_every=3), tmp_path / "run")
+        train(small_config(sample_records), tmp_path / "run")
     assert "compiles 1" in caplog.text
     assert "of 16.00 GiB" in caplog.text
     assert np.sum(["slots a device needs" in record.getMessage() for record in caplog.records]) == 1
