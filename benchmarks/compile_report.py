@@ -11,6 +11,7 @@ also says what each column means. "cpu" is a topology too, of this machine; its 
 
 import argparse
 import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -20,7 +21,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ import numpy as np
 from jax.extend.core import jaxprs_in_params
 
 from bihf_jax.data.grid import empty_grid
-from bihf_jax.models import EncoderConfig, FusionConfig, GVPConfig, HeadConfig, PLMConfig, TaskModel
+from bihf_jax.models import EncoderConfig, FusionConfig, GVPConfig, HeadConfig, LearningConfig, PLMConfig, TaskModel
 from bihf_jax.models.config import FUSION_METHODS, PLM_SIZES
 from bihf_jax.models.platform import compiling_for
 from bihf_jax.tasks import make_task
@@ -85,11 +86,17 @@ class Case:
     rows: int  # rows of the grid on each chip
     length: int  # slots of a row
     attention: str = "auto"
+    mode: str = "full"  # of the pLM, key of `LEARNING_MODES`
+    remat: str = "nothing"  # what a recomputed block of the pLM keeps, as `PLMConfig.remat_keeps`
+    scan: bool = False  # as `PLMConfig.scan`
 
     def encoder_config(self) -> EncoderConfig:
         """bfloat16, and every block and layer recomputed in the backward pass."""
+        learning = LearningConfig(mode=self.mode)
         return EncoderConfig(
-            plm=PLMConfig.named(SIZES[self.size], remat=True),
+            plm=PLMConfig.named(
+                SIZES[self.size], remat=True, remat_keeps=self.remat, scan=self.scan, learning=learning
+            ),
             structure=PUBLISHED_GVP,
             fusion=FusionConfig.named(self.fusion),
             stages=STAGES,
@@ -176,6 +183,49 @@ def topology_devices(topology: str) -> Sequence[Any]:
         ) from error
 
 
+class Program(NamedTuple):
+    """A step that is traced and not yet compiled."""
+
+    lowered: jax.stages.Lowered
+    state: step_lib.TrainState  # shapes on one device
+    batch: Any  # shapes on one device
+    devices: int
+
+    def compile(self, topology: str) -> tuple[jax.stages.Compiled, float]:
+        """The compiled program, and how many seconds it took."""
+        start = time.monotonic()
+        with compiling_for(CPU if topology == CPU else "tpu"):
+            return self.lowered.compile(), time.monotonic() - start
+
+
+def abstract_batch(case: Case, encoder: EncoderConfig) -> Any:
+    """Shapes of the batch of one device."""
+    grid = empty_grid(case.rows, case.length, encoder.structure.neighbours, GRAPHS_PER_ROW)
+    return jax.eval_shape(lambda: jax.tree.map(jnp.asarray, grid))
+
+
+def abstract_state(case: Case, encoder: EncoderConfig) -> step_lib.TrainState:
+    """Shapes of the training state of one device."""
+    model, optimizer = TaskModel(encoder, HeadConfig()), make_optimizer(OptimizerConfig(), 1000, encoder.plm)
+    init = functools.partial(step_lib.init_state, model, optimizer, encoder.plm, seed=0)
+    return jax.eval_shape(init, abstract_batch(case, encoder))
+
+
+def lower_case(case: Case, encoder: EncoderConfig) -> Program:
+    """Traces the step of a case with this encoder."""
+    devices = topology_devices(case.topology)
+    model, task = TaskModel(encoder, HeadConfig()), make_task("ppbs")
+    optimizer = make_optimizer(OptimizerConfig(), 1000, encoder.plm)
+    batch, state = abstract_batch(case, encoder), abstract_state(case, encoder)
+    if case.step == "train":
+        step = step_lib.pmap_train_step(model, task, optimizer, encoder.plm, seed=0, devices=devices)
+        arguments = (state, batch)
+    else:
+        step, arguments = step_lib.pmap_score_step(model, task, devices=devices), (state.params, batch)
+    with compiling_for(CPU if case.topology == CPU else "tpu"):
+        return Program(step.lower(*_on_each(arguments, len(devices))), state, batch, len(devices))
+
+
 def compile_case(case: Case, encoder: EncoderConfig | None = None) -> Report:
     """Compiles one program.
 
@@ -183,28 +233,15 @@ def compile_case(case: Case, encoder: EncoderConfig | None = None) -> Report:
       case: Which.
       encoder: The model's config; `case.encoder_config()` where None.
     """
-    devices = topology_devices(case.topology)
     encoder = encoder or case.encoder_config()
-    model, task = TaskModel(encoder, HeadConfig()), make_task("ppbs")
-    optimizer = make_optimizer(OptimizerConfig(), 1000, encoder.plm)
-    grid = empty_grid(case.rows, case.length, encoder.structure.neighbours, GRAPHS_PER_ROW)
-    batch = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, grid))
-    state = jax.eval_shape(lambda batch: step_lib.init_state(model, optimizer, encoder.plm, batch, seed=0), batch)
-    if case.step == "train":
-        step = step_lib.pmap_train_step(model, task, optimizer, encoder.plm, seed=0, devices=devices)
-        arguments = (state, batch)
-    else:
-        step, arguments = step_lib.pmap_score_step(model, task, devices=devices), (state.params, batch)
-
-    start = time.monotonic()
-    with compiling_for(CPU if case.topology == CPU else "tpu"):
-        compiled = step.lower(*_on_each(arguments, len(devices))).compile()
-    seconds = time.monotonic() - start
+    program = lower_case(case, encoder)
+    state, batch = program.state, program.batch
+    compiled, seconds = program.compile(case.topology)
 
     memory, cost, text = compiled.memory_analysis(), compiled.cost_analysis(), compiled.as_text()
     return Report(
         case=case,
-        devices=len(devices),
+        devices=program.devices,
         parameters=sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(state.params)),
         argument_bytes=memory.argument_size_in_bytes,
         output_bytes=memory.output_size_in_bytes,
@@ -423,13 +460,13 @@ def parts_table(reports: Iterable[Report]) -> str:
     return "\n".join(lines)
 
 
-def write_between_markers(path: Path, text: str) -> None:
-    """Replaces what stands between the markers of a document.
+def write_between_markers(path: Path, text: str, name: str = "compile_report") -> None:
+    """Replaces what stands between the markers of a document, `<!-- NAME: begin -->` and `<!-- NAME: end -->`.
 
     Raises:
       ValueError: the document has no markers.
     """
-    begin, end = "<!-- compile_report: begin -->", "<!-- compile_report: end -->"
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     document = path.read_text(encoding="utf-8")
     if begin not in document or end not in document:
         raise ValueError(f"{path} has no place for the tables; put {begin!r} and {end!r} on lines of their own")
@@ -451,15 +488,15 @@ def _cases(arguments: argparse.Namespace) -> Iterator[Case]:
         yield Case(topology, size, fusion, step, arguments.rows, arguments.length, arguments.attention)
 
 
-def _names(allowed: Iterable[str] | None = None) -> Any:
+def names(allowed: Iterable[str] | None = None) -> Any:
     """A comma-separated command line value, checked against what is allowed."""
 
     def parse(text: str) -> list[str]:
-        names = text.split(",")
-        unknown = [name for name in names if allowed is not None and name not in allowed]
+        found = text.split(",")
+        unknown = [name for name in found if allowed is not None and name not in allowed]
         if unknown:
             raise argparse.ArgumentTypeError(f"{', '.join(unknown)} unknown; allowed: {', '.join(allowed)}")
-        return names
+        return found
 
     return parse
 
@@ -467,10 +504,10 @@ def _names(allowed: Iterable[str] | None = None) -> Any:
 def main() -> None:
     """Compiles what is missing, and writes the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--topologies", type=_names(), default=["v5e:2x2", "v5e:16x16", "v5p:2x2x1"])
-    parser.add_argument("--sizes", type=_names(SIZES), default=["8M", "35M", "150M", "650M"])
-    parser.add_argument("--methods", type=_names(FUSION_METHODS), default=list(FUSION_METHODS))
-    parser.add_argument("--steps", type=_names(STEPS), default=list(STEPS))
+    parser.add_argument("--topologies", type=names(), default=["v5e:2x2", "v5e:16x16", "v5p:2x2x1"])
+    parser.add_argument("--sizes", type=names(SIZES), default=["8M", "35M", "150M", "650M"])
+    parser.add_argument("--methods", type=names(FUSION_METHODS), default=list(FUSION_METHODS))
+    parser.add_argument("--steps", type=names(STEPS), default=list(STEPS))
     parser.add_argument("--rows", type=int, default=4, help="rows of the grid on each chip")
     parser.add_argument("--length", type=int, default=1024, help="slots of a row")
     parser.add_argument("--attention", default="auto", help="as EncoderConfig.attention")

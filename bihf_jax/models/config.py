@@ -16,6 +16,7 @@ SIDES = ("sequence", "structure")
 ATTENTION_KINDS = ("auto", "blockwise", "splash", "dense")
 DTYPES = ("float32", "bfloat16")
 ROTARY_DTYPES = ("float32", "float16")
+REMAT_KEEPS = ("nothing", "products")
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")  # the dense layers of a pLM block
 PRONET_LEVELS = ("aminoacid", "backbone", "allatom")
 POOLINGS = ("mean", "attention")
@@ -116,8 +117,13 @@ class PLMConfig:
       token_dropout: Zero the embedding of <mask> and rescale the others, as the published weights expect.
       rotary_dtype: "float32", or "float16": the rotary frequencies are rounded to it. Weights that were trained in half
         precision were trained with rounded ones, and a file with such frequencies sets it.
+      trained_length: Residues of the longest chain that the pLM has seen whole in its own training. Of a longer one it
+        sees overlapping windows of that length, and their mean is taken (`models.windows`), which takes its time twice.
+        A larger number has it go on to positions that it has not learned; the published models' is 1,022.
       dropout: Share of each block's update that is dropped in training; the published models used 0.
       remat: Recompute each block in the backward pass: about a third more time, activations of one block only.
+      remat_keeps: With `remat`, what is kept of a block beside its input: "nothing", or "products", the results of its
+        dense layers (12 x width numbers a slot), so that attention, norms and GELU alone are computed again.
       scan: Run the blocks of a stage as a loop of the compiled program. Compiling takes the time of one block a stage,
         not of all; the parameters are the same, and a step copies them once.
       pretrained: Where a new run takes the pLM's weights from, as in `pretrained.load_esm2`; "" is random ones. In a
@@ -131,14 +137,16 @@ class PLMConfig:
     vocab: int = len(alphabet.TOKENS)
     token_dropout: bool = True
     rotary_dtype: str = "float32"
+    trained_length: int = 1022
     dropout: float = 0.0
     remat: bool = False
+    remat_keeps: str = "nothing"
     scan: bool = False
     pretrained: str = ""
     learning: LearningConfig = dataclasses.field(default_factory=LearningConfig)
 
     def __post_init__(self) -> None:
-        _check_positive(self, "layers", "width", "heads")
+        _check_positive(self, "layers", "width", "heads", "trained_length")
         _check_rates(self, "dropout")
         _check(
             "PLMConfig.width",
@@ -149,6 +157,9 @@ class PLMConfig:
         )
         allowed = ", ".join(ROTARY_DTYPES)
         _check("PLMConfig.rotary_dtype", self.rotary_dtype, self.rotary_dtype in ROTARY_DTYPES, allowed, "Choose one.")
+        allowed = ", ".join(REMAT_KEEPS) if self.remat else "nothing, as remat is off"
+        valid = self.remat_keeps in REMAT_KEEPS and (self.remat or self.remat_keeps == "nothing")
+        _check("PLMConfig.remat_keeps", self.remat_keeps, valid, allowed, "Choose one, with remat.")
         tokens = len(alphabet.TOKENS)
         _check(
             "PLMConfig.vocab", self.vocab, self.vocab >= tokens, f"{tokens} or more", "Set it to len(alphabet.TOKENS)."

@@ -73,7 +73,7 @@ class FusedEncoder(nn.Module):
         masks = SlotMasks.of(batch)
         sequence = structure = carry = None
         if "sequence" in sides:
-            sequence = self.plm.embed(batch.tokens, batch.chain_segment, batch.sequence_mask)  # [R, L, Cs]
+            sequence = self.plm.start(batch.tokens, batch.chain_segment, batch.sequence_mask)  # features [R, L, Cs]
         if "structure" in sides:
             structure = self.structure.embed(batch, row_id)  # scalars [R, L, Cg] and what else the encoder has
         intermediates: dict[str, Array] = {}
@@ -81,26 +81,26 @@ class FusedEncoder(nn.Module):
         for part, stage in self.config.schedule:
             name = f"stage{stage + 1}"
             if part == "sequence":
-                sequence = self.plm.blocks(layers[stage], sequence, batch.chain_segment, batch.sequence_mask, row_id)
+                sequence = self.plm.stage(layers[stage], sequence, row_id)
                 reached[part] = name
             elif part == "structure":
                 structure = self.structure.stage(stage, structure, row_id)
                 reached[part] = name
             else:
-                scalars = self.structure.scalars(structure)
-                fused = self.fusions[stage](sequence, scalars, masks, carry, row_id)
+                features, scalars = self.plm.features(sequence), self.structure.scalars(structure)
+                fused = self.fusions[stage](features, scalars, masks, carry, row_id)
                 intermediates |= {f"{name}/{key}": value for key, value in fused.intermediates.items()}
-                intermediates[f"{name}/sequence_change"] = _relative_length(fused.sequence_update, sequence)
+                intermediates[f"{name}/sequence_change"] = _relative_length(fused.sequence_update, features)
                 intermediates[f"{name}/structure_change"] = _relative_length(fused.structure_update, scalars)
-                sequence = sequence + fused.sequence_update
+                sequence = self.plm.add_features(sequence, fused.sequence_update)
                 structure = self.structure.add_scalars(structure, fused.structure_update)
                 carry = fused.carry
             if "sequence" in reached:
-                intermediates[f"{reached['sequence']}/sequence"] = sequence
+                intermediates[f"{reached['sequence']}/sequence"] = self.plm.features(sequence)
             if "structure" in reached:
                 intermediates[f"{reached['structure']}/structure"] = self.structure.scalars(structure)
         if sequence is not None:
-            sequence = jnp.where(masks.sequence[..., None], self.plm.finish(sequence), 0)
+            sequence = jnp.where(masks.sequence[..., None], self.plm.output(sequence), 0)
         if structure is not None:
             structure = self.structure.scalars(structure)
         representation = self._merge(sequence, structure, masks, row_id)

@@ -4,8 +4,8 @@ Parameter names are those of the published torch checkpoints (fair-esm: `layers.
 `layers_0/self_attn/q_proj/kernel`, transposed), so that weights cross over name by name.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -18,6 +18,7 @@ from bihf_jax.models.config import PLMConfig
 from bihf_jax.models.dropout import Dropout
 from bihf_jax.models.lora import SUFFIX, LowRankUpdate
 from bihf_jax.models.normalisation import LayerNorm
+from bihf_jax.models.windows import Windows, chain_positions, make_windows
 
 Array = jax.Array
 Params = Mapping[str, Any]
@@ -49,6 +50,12 @@ def project(config: PLMConfig, dtype: jnp.dtype, name: str, features: int, x: Ar
     return y
 
 
+def kept_by_remat(config: PLMConfig) -> Callable[..., bool] | None:
+    """The policy of `jax.checkpoint` that `config.remat_keeps` names."""
+    # The dense layers are the products without a batch axis; those of attention have one.
+    return jax.checkpoint_policies.dots_with_no_batch_dims_saveable if config.remat_keeps == "products" else None
+
+
 def round_to_dtype(x: Array) -> Array:
     """x, really rounded to its dtype.
 
@@ -58,21 +65,6 @@ def round_to_dtype(x: Array) -> Array:
     if x.dtype == jnp.float32:
         return x
     return jax.lax.reduce_precision(x, jnp.finfo(x.dtype).nexp, jnp.finfo(x.dtype).nmant)
-
-
-def chain_positions(chain_segment: Array) -> Array:
-    """Position of each slot in its chain.
-
-    Args:
-      chain_segment: [R, L] int32; the slots of a chain are neighbours in the row.
-
-    Returns:
-      [R, L] int32: 0 at the chain's first slot (<cls>), restarting at every chain.
-    """
-    slots = jnp.broadcast_to(jnp.arange(chain_segment.shape[1]), chain_segment.shape)
-    previous = jnp.pad(chain_segment, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
-    starts = jnp.where(chain_segment != previous, slots, 0)
-    return slots - jax.lax.cummax(starts, axis=1)
 
 
 def rotary_frequencies(head_width: int, dtype: str = "float32") -> np.ndarray:
@@ -166,11 +158,20 @@ class TransformerBlock(nn.Module):
         return round_to_dtype(x + Dropout(config.dropout, name="feed_forward_dropout")(update, row_id))
 
 
-class ProteinLanguageModel(nn.Module):
-    """ESM-2 in steps, so that others can act between its blocks: `embed`, `blocks` for groups of layers, `finish`.
+class SequenceState(NamedTuple):
+    """Features on their way through the pLM's blocks."""
 
-    Calling it runs all steps. `logits` is the masked-language-model head, whose parameters exist only if it is used
-    at initialisation.
+    streams: tuple[Array, ...]  # [R, L, C] each, one for each of `windows.segments`
+    windows: Windows
+    sequence_mask: Array  # [R, L] bool: the slot holds a token
+
+
+class ProteinLanguageModel(nn.Module):
+    """ESM-2 in steps, so that others can act between its blocks: `start`, `stage` for groups of layers, `output`.
+
+    Calling it runs all steps. A chain that is longer than `config.trained_length` goes through them in windows, and has
+    their mean (`windows`); `embed`, `blocks` and `finish` are the steps of whole chains. `logits` is the
+    masked-language-model head, whose parameters exist only if it is used at initialisation.
 
     Attributes:
       config: Sizes.
@@ -184,7 +185,7 @@ class ProteinLanguageModel(nn.Module):
 
     def setup(self) -> None:
         config = self.config
-        block = nn.remat(TransformerBlock) if config.remat else TransformerBlock
+        block = nn.remat(TransformerBlock, policy=kept_by_remat(config)) if config.remat else TransformerBlock
         self.embed_tokens = nn.Embed(
             config.vocab,
             config.width,
@@ -241,13 +242,48 @@ class ProteinLanguageModel(nn.Module):
             rngs = {} if key is None else {"dropout": key}
             return block.apply({"params": params}, x, segment, positions, row_id, rngs=rngs), None
 
-        return jax.lax.scan(jax.checkpoint(body, prevent_cse=False) if self.config.remat else body, x, (params, keys))[
-            0
-        ]
+        if self.config.remat:
+            body = jax.checkpoint(body, prevent_cse=False, policy=kept_by_remat(self.config))
+        return jax.lax.scan(body, x, (params, keys))[0]
 
     def finish(self, x: Array) -> Array:
         """The LayerNorm after the last block: [R, L, C] -> [R, L, C]."""
         return self.emb_layer_norm_after(x)
+
+    def start(self, tokens: Array, chain_segment: Array, sequence_mask: Array) -> SequenceState:
+        """The state before the first block; arguments as of `embed`."""
+        windows = make_windows(chain_segment, self.config.trained_length)
+        if self.is_initializing():
+            windows = Windows(windows.segments[:1])  # the second set has no parameters of its own
+        streams = tuple(self.embed(tokens, segment, sequence_mask) for segment in windows.segments)
+        return SequenceState(streams, windows, sequence_mask)
+
+    def stage(self, layers: range, state: SequenceState, row_id: Array | None) -> SequenceState:
+        """The state after blocks of consecutive numbers; `row_id` [R] turns dropout on."""
+        windows, mask = state.windows, state.sequence_mask
+
+        def blocks(plm: ProteinLanguageModel, x: Array, segment: Array) -> Array:
+            return plm.blocks(layers, x, segment, mask, row_id)
+
+        first = blocks(self, state.streams[0], windows.segments[0])
+        if len(state.streams) == 1:
+            return state._replace(streams=(first,))
+        # Rows may be long because of several chains. The second set takes time only where a chain is divided.
+        operands = state.streams[1], windows.segments[1]
+        second = nn.cond(windows.needed, blocks, lambda _, x, segment: x, self, *operands)
+        return state._replace(streams=(first, second))
+
+    def features(self, state: SequenceState) -> Array:
+        """The features of a state [R, L, C]."""
+        return state.windows.mean(state.streams)
+
+    def add_features(self, state: SequenceState, update: Array) -> SequenceState:
+        """The state with `update` [R, L, C] added to the features, in all windows alike."""
+        return state._replace(streams=tuple(x + update for x in state.streams))
+
+    def output(self, state: SequenceState) -> Array:
+        """The finished features of the state after the last block, [R, L, C]."""
+        return state.windows.mean(tuple(self.finish(x) for x in state.streams))
 
     def logits(self, x: Array) -> Array:
         """Masked-language-model logits [R, L, vocab] float32 of the finished features [R, L, C]."""
@@ -255,9 +291,8 @@ class ProteinLanguageModel(nn.Module):
 
     def __call__(self, tokens: Array, chain_segment: Array, sequence_mask: Array, row_id: Array | None = None) -> Array:
         """Finished features [R, L, C] of tokens [R, L]; `row_id` [R] turns dropout on."""
-        x = self.embed(tokens, chain_segment, sequence_mask)
-        x = self.blocks(range(self.config.layers), x, chain_segment, sequence_mask, row_id)
-        return self.finish(x)
+        state = self.start(tokens, chain_segment, sequence_mask)
+        return self.output(self.stage(range(self.config.layers), state, row_id))
 
     def token_logits(self, tokens: Array, chain_segment: Array, sequence_mask: Array) -> Array:
         """Masked-language-model logits [R, L, vocab] float32 of tokens [R, L]."""

@@ -22,7 +22,7 @@ from bihf_jax.configuration import ConfigError
 from bihf_jax.data import alphabet
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.data.example import Example
-from bihf_jax.models.plm import chain_positions
+from bihf_jax.models.windows import chain_positions
 from bihf_jax.tasks.objective import LossSums, Objective
 
 # Columns of the sums of a protein: nats, residues that were recovered, then chosen residues by amino acid.

@@ -26,7 +26,7 @@ from bihf_jax.pretrained import with_pretrained_plm
 from bihf_jax.tasks import Objective, check_labels
 from bihf_jax.tasks.mlm import mlm_metrics
 from bihf_jax.tasks.tables import table_of
-from bihf_jax.training import hosts, learning, supervisor
+from bihf_jax.training import hosts, learning, memory, supervisor
 from bihf_jax.training import step as step_lib
 from bihf_jax.training.checkpoints import Checkpoints, Progress
 from bihf_jax.training.config import ExperimentConfig, TrainingConfig, experiment_config, keep_config
@@ -122,6 +122,7 @@ def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
 
     Raises:
       ConfigError: before data or devices are touched.
+      DoesNotFitError: the devices have too little memory.
       PretrainedError: pretrained weights that cannot be had, or of another model than the config's.
       NonFiniteLossError: see there.
       Interrupted: SIGTERM or SIGINT; the state is saved.
@@ -153,14 +154,21 @@ def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
     model = config.make_model()
     plm = config.encoder.plm
     optimizer = make_optimizer(config.training.optimizer, config.training.steps, plm)
-    state = step_lib.init_state(model, optimizer, plm, example_batch(shape), config.seed)
+    init = functools.partial(step_lib.init_state, model, optimizer, plm, seed=config.seed)
+    limit = memory.device_limit()
+    if limit is not None:
+        memory.check_state(memory.state_memory(jax.eval_shape(init, example_batch(shape)), plm), limit)
+    # In the host's memory: a copy on the device, beside the one that learns, would take its room during the whole run.
+    state = jax.tree.map(np.asarray, init(example_batch(shape)))
+    state_memory = memory.state_memory(state, plm)
     _log_start(config, host, shape, train_records, len(validation_records), state.params)
+    _LOGGER.info("memory of a device: %s", memory.describe(state_memory, limit))
 
     # ---- restore ----------------------------------------------------------------------------------------------------
     scored_params = functools.partial(step_lib.scored_params, plm=plm)
     checkpoints = hosts.first_then_others(lambda: Checkpoints(workdir, config_dict, scored_params))
     progress = Progress()
-    restored = checkpoints.restore(jax.tree.map(np.asarray, state))
+    restored = checkpoints.restore(state)
     if restored is not None:
         state, progress = restored
         _LOGGER.info("resumed from step %d (best %s at %s)", state.step, progress.best_score, progress.best_step)
@@ -182,6 +190,7 @@ def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
         scored_params=scored_params,
         checkpoints=checkpoints,
         run_log=run_log,
+        fits=functools.partial(memory.check_program, memory=state_memory, limit=limit),
     )
     with contextlib.closing(run_log), contextlib.closing(checkpoints), _stop_on_signal() as stop_requested:
         first, last = int(state.step), config.training.steps
@@ -202,6 +211,7 @@ class _Loop:
     scored_params: Callable[[step_lib.TrainState], Any]
     checkpoints: Checkpoints
     run_log: RunLog | NoLog
+    fits: Callable[[jax.stages.Lowered], int | None]  # `memory.check_program`
 
     def run(
         self,
@@ -217,8 +227,12 @@ class _Loop:
         interval = _Interval(progress.pending)
         first_step = int(state.step)
         state = step_lib.replicate(state)
+        checked: set[tuple[int, ...]] = set()
         for step, batch in zip(range(first_step + 1, settings.steps + 1), batches, strict=True):
             supervisor.report(f"step {step}")
+            if batch.tokens.shape not in checked:
+                self._check_memory(state, batch)
+                checked.add(batch.tokens.shape)
             state, step_metrics = self.train_step(state, batch)
             interval.add(step, step_metrics)
             is_last, stopping = step == settings.steps, stop_requested()
@@ -243,6 +257,13 @@ class _Loop:
                 raise Interrupted(step)
         best = f"best {self.task.selection_metric} {progress.best_score} at step {progress.best_step}"
         _LOGGER.info("done: %d steps; %s", int(step_lib.unreplicate(state.step)), best)
+
+    def _check_memory(self, state: step_lib.TrainState, batch: ProteinBatch) -> None:
+        """Compiles the step for this shape, which it would do anyway, and ends the run where it does not fit."""
+        needed = self.fits(self.train_step.lower(state, batch))
+        if needed is not None:
+            rows, length = batch.tokens.shape[-2:]
+            _LOGGER.info("a step of %d x %d slots a device needs %.2f GiB there", rows, length, needed / memory.GIB)
 
     def _has_ended(self, step: int, progress: Progress) -> bool:
         """Whether the patience has run out at a validation, before the last step."""

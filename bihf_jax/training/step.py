@@ -166,12 +166,17 @@ def pmap_sum_step(model: nn.Module, task: MaskedLanguageModelling) -> CompiledSt
 
 
 def replicate(tree: Any) -> Any:
-    """One copy of every leaf on each local device, along a new leading axis.
+    """One copy of every leaf on each local device, along a new leading axis; no device ever holds two.
 
     The axis is called as in the steps: another name is another sharding, for which the first step compiles once more.
     """
-    device_index = np.arange(jax.local_device_count())
-    return jax.pmap(lambda _, leaf: leaf, in_axes=(0, None), axis_name=AXIS)(device_index, tree)
+    place = jax.pmap(lambda index: index, axis_name=AXIS)(np.arange(jax.local_device_count()))
+
+    def copies(leaf: Any) -> jax.Array:
+        one = np.asarray(leaf)[None]
+        return jax.make_array_from_callback((place.shape[0], *one.shape[1:]), place.sharding, lambda _: one)
+
+    return jax.tree.map(copies, tree)
 
 
 def unreplicate(tree: Any) -> Any:

@@ -20,6 +20,15 @@ from bihf_jax.models.config import (
         (lambda: PLMConfig(width=30, heads=20), "PLMConfig.width is 30; allowed: multiples of 2 x heads = 40"),
         (lambda: PLMConfig(layers=0), "PLMConfig.layers is 0; allowed: 1 or more"),
         (lambda: PLMConfig(dropout=1.0), "PLMConfig.dropout is 1.0; allowed: 0 <= rate < 1"),
+        (lambda: PLMConfig(trained_length=0), "PLMConfig.trained_length is 0; allowed: 1 or more"),
+        (
+            lambda: PLMConfig(remat=True, remat_keeps="all"),
+            "PLMConfig.remat_keeps is 'all'; allowed: nothing, products",
+        ),
+        (
+            lambda: PLMConfig(remat_keeps="products"),
+            "PLMConfig.remat_keeps is 'products'; allowed: nothing, as remat is",
+        ),
         (lambda: LearningConfig(mode="half"), "LearningConfig.mode is 'half'; allowed: full, lora, frozen"),
         (
             lambda: LearningConfig(mode="frozen", layer_decay=0.9),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bihf_jax.models.config import PLM_SIZES, PLMConfig
-from bihf_jax.models.plm import ProteinLanguageModel, chain_positions, mask_rescaling
+from bihf_jax.models.plm import ProteinLanguageModel, mask_rescaling
 from tests.models.chains import in_one_row, random_chains
 
 
@@ -29,13 +29,6 @@ def test_published_sizes():
         plm = ProteinLanguageModel(PLM_SIZES[name])
         shapes = flax.traverse_util.flatten_dict(parameter_shapes(plm, in_one_row(random_chains(0, (4,)), 8)))
         assert sum(math.prod(shape) for shape in shapes.values()) == expected
-
-
-def test_positions_restart_at_every_chain():
-    """A position is the slot's offset in its chain, wherever the chain stands."""
-    segment = jnp.asarray([[0, 1, 1, 1, 2, 2, 0, 3], [1, 1, 2, 2, 2, 0, 0, 0]])
-    positions = chain_positions(segment)
-    np.testing.assert_array_equal(positions, [[0, 0, 1, 2, 0, 1, 0, 0], [0, 1, 0, 1, 2, 0, 1, 2]])
 
 
 def test_mask_rescaling_is_per_chain():
@@ -59,11 +52,11 @@ def features_and_gradients(config, params, row, row_id=None):
     return features, gradients
 
 
-@pytest.mark.parametrize("remat", [False, True])
+@pytest.mark.parametrize("remat", [{}, {"remat": True}, {"remat": True, "remat_keeps": "products"}], ids=str)
 def test_scan_is_the_loop(remat):
     """Blocks as a loop of the program have the parameters, the features and the gradients of the unrolled ones."""
     loop = PLMConfig(layers=3, width=16, heads=2)
-    scan = dataclasses.replace(loop, scan=True, remat=remat)
+    scan = dataclasses.replace(loop, scan=True, **remat)
     row = in_one_row(random_chains(1, (9, 5)), 24)
     params = ProteinLanguageModel(loop).init(jax.random.key(0), *row)["params"]
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(
@@ -84,6 +77,23 @@ def test_scanned_blocks_are_compiled_once():
         return jax.jit(plm.apply).lower(variables, *row).as_text().count("dot_general")
 
     assert products(12, scan=True) == products(2, scan=True) < products(2, scan=False)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_what_is_kept_is_not_computed_again(scan):
+    """A backward pass recomputes all products of a block, or those of its attention alone, or none."""
+    row = in_one_row(random_chains(1, (9,)), 16)
+
+    def products(**remat):
+        plm = ProteinLanguageModel(PLMConfig(layers=2, width=16, heads=2, scan=scan, **remat), attention="dense")
+        variables = jax.eval_shape(plm.init, jax.random.key(0), *row)
+        backward = jax.grad(lambda variables: jnp.sum(plm.apply(variables, *row) ** 2))
+        return jax.jit(backward).lower(variables).as_text().count("dot_general")
+
+    blocks = 1 if scan else 2
+    plain, kept, all_again = products(), products(remat=True, remat_keeps="products"), products(remat=True)
+    assert plain < kept < all_again
+    assert all_again - kept >= 5 * blocks  # the dense layers but the last, whose result nothing reads
 
 
 def test_scanned_blocks_drop_out_by_layer_and_row_id():
