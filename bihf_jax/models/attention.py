@@ -232,6 +232,7 @@ def _row_backward(
         key_value_gradients: tuple[Array, Array], block: tuple[Array, ...]
     ) -> tuple[tuple[Array, Array], Array]:
         block_query, block_segment, block_logsumexp, block_gradient, block_inner, *key_blocks = block
+        query_columns, gradient_columns = jnp.swapaxes(block_query, 1, 2), jnp.swapaxes(block_gradient, 1, 2)
 
         def add_key_block(index: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
             query_gradient, key_gradient, value_gradient = carry
@@ -241,8 +242,8 @@ def _row_backward(
             weight_gradient = _product("hqd,hkd->hqk", block_gradient, values[index])
             score_gradient = weights * (weight_gradient - block_inner[..., None]) * _scale(block_query)
             query_gradient += _product("hqk,hkd->hqd", score_gradient, keys[index])
-            key_gradient = key_gradient.at[index].add(_product("hqk,hqd->hkd", score_gradient, block_query))
-            value_gradient = value_gradient.at[index].add(_product("hqk,hqd->hkd", weights, block_gradient))
+            key_gradient = key_gradient.at[index].add(_product("hdq,hqk->hdk", query_columns, score_gradient))
+            value_gradient = value_gradient.at[index].add(_product("hdq,hqk->hdk", gradient_columns, weights))
             return query_gradient, key_gradient, value_gradient
 
         start = (jnp.zeros(block_query.shape, jnp.float32), *key_value_gradients)
@@ -250,8 +251,11 @@ def _row_backward(
         return tuple(key_value_gradients), query_gradient
 
     blocks = (queries, query_segments, logsumexps, out_gradients, _split_blocks(inner, 1), first, stop)
-    zeros = jnp.zeros(keys.shape, jnp.float32)
-    (key_gradient, value_gradient), query_gradient = jax.lax.scan(attend_backward, (zeros, zeros), blocks)
+    # [blocks, H, D, BLOCK]: with the channels first, the products above read the scores in the order that they are in,
+    # and the whole backward pass takes two thirds of the time.
+    zeros = jnp.zeros(jnp.swapaxes(keys, 2, 3).shape, jnp.float32)
+    key_value_gradients, query_gradient = jax.lax.scan(attend_backward, (zeros, zeros), blocks)
+    key_gradient, value_gradient = (jnp.swapaxes(x, 2, 3) for x in key_value_gradients)
     return (
         _join_blocks(query_gradient, 1, query.shape[1]).astype(query.dtype),
         _join_blocks(key_gradient, 1, key.shape[1]).astype(key.dtype),
