@@ -90,10 +90,15 @@ class Rotation(NamedTuple):
 
 
 def chain_rotation(chain_segment: Array, config: PLMConfig) -> Rotation:
-    """The rotation of each slot by its position in its chain: [R, L] int32 -> [R, L, D / 2]; angles in float32."""
-    angles = chain_positions(chain_segment)[..., None] * rotary_frequencies(config.head_width, config.rotary_dtype)
-    # Without the barrier XLA computes them again for every head of every block.
-    return Rotation(*jax.lax.optimization_barrier((jnp.cos(angles), jnp.sin(angles))))
+    """The rotation of each slot by its position in its chain: [R, L] int32 -> [R, L, D / 2]; angles in float32.
+
+    Looked up in a table of all positions: sines and cosines of the positions themselves XLA would compute again for
+    every head of every block.
+    """
+    positions = np.arange(chain_segment.shape[1], dtype=np.float32)[:, None]
+    angles = positions * rotary_frequencies(config.head_width, config.rotary_dtype)  # [L, D / 2]
+    own = chain_positions(chain_segment)
+    return Rotation(jnp.asarray(np.cos(angles))[own], jnp.asarray(np.sin(angles))[own])
 
 
 def rotate(x: Array, rotation: Rotation) -> Array:
