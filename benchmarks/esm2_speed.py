@@ -30,6 +30,7 @@ from bihf_jax.data import alphabet
 from bihf_jax.data.plan import GridShape, Step, fill, plan_once
 from bihf_jax.models import PLM_SIZES, ProteinLanguageModel
 from bihf_jax.models.config import PLMConfig
+from bihf_jax.models.plm import LAYER_NORM_EPSILON
 from bihf_jax.pretrained import load_esm2
 from bihf_jax.protein import Protein, StructureError
 
@@ -124,6 +125,7 @@ def make_contestants(config: PLMConfig, seed: int = 0) -> Contestants:
         position_embedding_type="rotary",
         token_dropout=config.token_dropout,
         emb_layer_norm_before=False,
+        layer_norm_eps=LAYER_NORM_EPSILON,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
         attn_implementation="sdpa",
