@@ -258,8 +258,8 @@ def _row_backward(
         block_query, block_segment, block_logsumexp, block_gradient, block_inner, *key_blocks = block
         query_columns, gradient_columns = jnp.swapaxes(block_query, 1, 2), jnp.swapaxes(block_gradient, 1, 2)
 
-        def add_key_block(index: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-            query_gradient, key_gradient, value_gradient = carry
+        def add_key_block(index: Array, carry: tuple[Array, ...]) -> tuple[Array, ...]:
+            query_gradient, key_gradient, value_gradient, block_logsumexp = carry
             allowed = _same_segment(block_segment, key_segments[index])
             scores = _scores(block_query, keys[index])
             # The exponential of a selection would take five times as long. What overflows is not selected.
@@ -269,10 +269,13 @@ def _row_backward(
             query_gradient += _product("hqk,hkd->hqd", score_gradient, keys[index])
             key_gradient = key_gradient.at[index].add(_product("hdq,hqk->hdk", query_columns, score_gradient))
             value_gradient = value_gradient.at[index].add(_product("hdq,hqk->hdk", gradient_columns, weights))
-            return query_gradient, key_gradient, value_gradient
+            # Stays as it is. But as something that the loop changes XLA makes an array of it, instead of slicing it from
+            # all rows again for every score.
+            block_logsumexp += 0.0 * index
+            return query_gradient, key_gradient, value_gradient, block_logsumexp
 
-        start = (jnp.zeros(block_query.shape, jnp.float32), *key_value_gradients)
-        query_gradient, *key_value_gradients = jax.lax.fori_loop(*key_blocks, add_key_block, start)
+        start = (jnp.zeros(block_query.shape, jnp.float32), *key_value_gradients, block_logsumexp)
+        query_gradient, *key_value_gradients, _ = jax.lax.fori_loop(*key_blocks, add_key_block, start)
         return tuple(key_value_gradients), query_gradient
 
     blocks = (queries, query_segments, logsumexps, out_gradients, _split_blocks(inner, 1), first, stop)
