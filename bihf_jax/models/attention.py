@@ -269,8 +269,8 @@ def _row_backward(
             query_gradient += _product("hqk,hkd->hqd", score_gradient, keys[index])
             key_gradient = key_gradient.at[index].add(_product("hdq,hqk->hdk", query_columns, score_gradient))
             value_gradient = value_gradient.at[index].add(_product("hdq,hqk->hdk", gradient_columns, weights))
-            # Stays as it is. But as something that the loop changes XLA makes an array of it, instead of slicing it from
-            # all rows again for every score.
+            # Stays as it is. But of what the loop changes XLA makes an array; otherwise it would slice it from all rows
+            # again for every score.
             block_logsumexp += 0.0 * index
             return query_gradient, key_gradient, value_gradient, block_logsumexp
 
