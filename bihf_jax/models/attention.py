@@ -1,6 +1,6 @@
 """Multi-head attention limited to segments: a slot attends to the slots of its own chain (or protein) and no other.
 
-Three implementations with the same result:
+Four implementations with the same result:
 
 * "blockwise": blocks of 128 queries x 128 keys of all heads, as many as stay in a CPU's cache; blocks that
   share no segment are never visited, so a packed row costs what its proteins cost alone. The softmax is accumulated
@@ -8,8 +8,9 @@ Three implementations with the same result:
   from the saved logsumexp, and nothing of size L x L exists. For CPUs.
 * "splash": the Pallas kernel of that name that comes with JAX. For TPUs: blocks of up to 512 x 512 scores of one head
   stay in the chip's vector memory, and nothing of size L x L exists.
-* "dense": `jax.nn.dot_product_attention` with a mask. For other accelerators: it materialises the scores
-  [R, H, L, L].
+* "cudnn": NVIDIA's fused kernel, by `jax.nn.dot_product_attention`. For GPUs, in bfloat16 or float16, with heads of up
+  to 128 channels, a multiple of 8. The scores stay on the chip; the mask is an array [R, 1, L, L].
+* "dense": the same function without the kernel. For everything else: it materialises the scores [R, H, L, L].
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bihf_jax.models.platform import target_platform
+from bihf_jax.models.platform import runs_here, target_platform
 
 Array = jax.Array
 
@@ -43,18 +44,20 @@ def segment_attention(
       value: [R, H, Lk, D].
       query_segment: [R, Lq] int32, 0 where there is no query.
       key_segment: [R, Lk] int32, 0 where there is no key.
-      implementation: "blockwise", "splash" (compiles for TPUs only), "dense", or "auto": the first on CPU, the second
-        on TPU, the third elsewhere.
+      implementation: "blockwise", "splash" (compiles for TPUs only), "cudnn" (for NVIDIA GPUs only), "dense", or
+        "auto": the first on CPU, the second on TPU, the third on the GPU at hand where the kernel takes the dtype and
+        head width, the fourth elsewhere and in programs for another machine's GPU.
 
     Returns:
       [R, H, Lq, D] in the dtype of `value`; zeros where the query's segment is 0 or holds no key. The softmax is
       computed in float32.
 
     Raises:
-      ValueError: for an unknown implementation.
+      ValueError: for an unknown implementation, or "cudnn" with a dtype or head width that the kernel does not take.
     """
     if implementation == "auto":
-        implementation = {"cpu": "blockwise", "tpu": "splash"}.get(target_platform(), "dense")
+        on_gpu = "cudnn" if runs_here() and _cudnn_takes(query) else "dense"
+        implementation = {"cpu": "blockwise", "tpu": "splash", "gpu": on_gpu}.get(target_platform(), "dense")
     if implementation not in _IMPLEMENTATIONS:
         raise ValueError(
             f"attention implementation is {implementation!r}; allowed: auto, {', '.join(_IMPLEMENTATIONS)}. Set "
@@ -96,12 +99,33 @@ def _row_summary(query: Array, key: Array, segment: Array) -> tuple[Array, Array
     return _join_blocks(entropy, 0, length), _join_blocks(own, 0, length)
 
 
-def _dense_attention(query: Array, key: Array, value: Array, query_segment: Array, key_segment: Array) -> Array:
+def _dense_attention(
+    query: Array, key: Array, value: Array, query_segment: Array, key_segment: Array, kernel: str = "xla"
+) -> Array:
     allowed = _same_segment(query_segment, key_segment)  # [R, Lq, Lk]
     query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))  # [R, H, L, D] -> [R, L, H, D]
-    attended = jax.nn.dot_product_attention(query, key, value, mask=allowed[:, None])
+    attended = jax.nn.dot_product_attention(query, key, value, mask=allowed[:, None], implementation=kernel)
     attended = jnp.where(allowed.any(axis=-1)[:, :, None, None], attended, 0)
     return jnp.swapaxes(attended, 1, 2)
+
+
+def _cudnn_attention(query: Array, key: Array, value: Array, query_segment: Array, key_segment: Array) -> Array:
+    if not _cudnn_takes(query):
+        raise ValueError(
+            f"attention 'cudnn' takes bfloat16 or float16 and a head width up to 128 that is a multiple of 8, not "
+            f"{query.dtype} and {query.shape[-1]}. Set EncoderConfig.dtype to 'bfloat16', or EncoderConfig.attention "
+            "to 'dense'."
+        )
+    # The kernel's gradient takes even lengths only. Padding is segment 0, to which no slot attends.
+    padded = [_pad_to(x, 2, 2) for x in (query, key, value)]
+    segments = [_pad_to(x, 2, 1) for x in (query_segment, key_segment)]
+    return _dense_attention(*padded, *segments, kernel="cudnn")[:, :, : query.shape[2]]
+
+
+def _cudnn_takes(query: Array) -> bool:
+    """Whether the kernel takes queries [R, H, L, D] of this type."""
+    width = query.shape[-1]
+    return query.dtype in (jnp.bfloat16, jnp.float16) and width <= 128 and width % 8 == 0
 
 
 def _same_segment(query_segment: Array, key_segment: Array) -> Array:
@@ -232,26 +256,34 @@ def _row_backward(
         key_value_gradients: tuple[Array, Array], block: tuple[Array, ...]
     ) -> tuple[tuple[Array, Array], Array]:
         block_query, block_segment, block_logsumexp, block_gradient, block_inner, *key_blocks = block
+        query_columns, gradient_columns = jnp.swapaxes(block_query, 1, 2), jnp.swapaxes(block_gradient, 1, 2)
 
-        def add_key_block(index: Array, carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-            query_gradient, key_gradient, value_gradient = carry
+        def add_key_block(index: Array, carry: tuple[Array, ...]) -> tuple[Array, ...]:
+            query_gradient, key_gradient, value_gradient, block_logsumexp = carry
             allowed = _same_segment(block_segment, key_segments[index])
             scores = _scores(block_query, keys[index])
-            weights = jnp.exp(jnp.where(allowed, scores - block_logsumexp[..., None], _MASKED_SCORE))
+            # The exponential of a selection would take five times as long. What overflows is not selected.
+            weights = jnp.where(allowed, jnp.exp(scores - block_logsumexp[..., None]), 0.0)
             weight_gradient = _product("hqd,hkd->hqk", block_gradient, values[index])
             score_gradient = weights * (weight_gradient - block_inner[..., None]) * _scale(block_query)
             query_gradient += _product("hqk,hkd->hqd", score_gradient, keys[index])
-            key_gradient = key_gradient.at[index].add(_product("hqk,hqd->hkd", score_gradient, block_query))
-            value_gradient = value_gradient.at[index].add(_product("hqk,hqd->hkd", weights, block_gradient))
-            return query_gradient, key_gradient, value_gradient
+            key_gradient = key_gradient.at[index].add(_product("hdq,hqk->hdk", query_columns, score_gradient))
+            value_gradient = value_gradient.at[index].add(_product("hdq,hqk->hdk", gradient_columns, weights))
+            # Stays as it is. But of what the loop changes XLA makes an array; otherwise it would slice it from all rows
+            # again for every score.
+            block_logsumexp += 0.0 * index
+            return query_gradient, key_gradient, value_gradient, block_logsumexp
 
-        start = (jnp.zeros(block_query.shape, jnp.float32), *key_value_gradients)
-        query_gradient, *key_value_gradients = jax.lax.fori_loop(*key_blocks, add_key_block, start)
+        start = (jnp.zeros(block_query.shape, jnp.float32), *key_value_gradients, block_logsumexp)
+        query_gradient, *key_value_gradients, _ = jax.lax.fori_loop(*key_blocks, add_key_block, start)
         return tuple(key_value_gradients), query_gradient
 
     blocks = (queries, query_segments, logsumexps, out_gradients, _split_blocks(inner, 1), first, stop)
-    zeros = jnp.zeros(keys.shape, jnp.float32)
-    (key_gradient, value_gradient), query_gradient = jax.lax.scan(attend_backward, (zeros, zeros), blocks)
+    # [blocks, H, D, BLOCK]: with the channels first, the products above read the scores in the order that they are in,
+    # and the whole backward pass takes two thirds of the time.
+    zeros = jnp.zeros(jnp.swapaxes(keys, 2, 3).shape, jnp.float32)
+    key_value_gradients, query_gradient = jax.lax.scan(attend_backward, (zeros, zeros), blocks)
+    key_gradient, value_gradient = (jnp.swapaxes(x, 2, 3) for x in key_value_gradients)
     return (
         _join_blocks(query_gradient, 1, query.shape[1]).astype(query.dtype),
         _join_blocks(key_gradient, 1, key.shape[1]).astype(key.dtype),
@@ -314,5 +346,6 @@ def _segment_range(segments: Array) -> tuple[Array, Array]:
 _IMPLEMENTATIONS: dict[str, Callable[..., Array]] = {
     "blockwise": _blockwise_attention,
     "splash": _splash_attention,
+    "cudnn": _cudnn_attention,
     "dense": _dense_attention,
 }

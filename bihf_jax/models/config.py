@@ -13,7 +13,7 @@ FUSION_KINDS = ("none", "linear", "local", "global", "cross", "token")
 FUSION_DIRECTIONS = ("both", "to_sequence", "to_structure")
 FUSION_SCHEDULES = ("every_stage", "last_stage", "serial")
 SIDES = ("sequence", "structure")
-ATTENTION_KINDS = ("auto", "blockwise", "splash", "dense")
+ATTENTION_KINDS = ("auto", "blockwise", "splash", "cudnn", "dense")
 DTYPES = ("float32", "bfloat16")
 ROTARY_DTYPES = ("float32", "float16")
 REMAT_KEEPS = ("nothing", "products")
@@ -434,7 +434,8 @@ class EncoderConfig:
       dropout: Share of the merged representation that is dropped in training.
       dtype: Compute type, "float32" or "bfloat16" (half the memory on accelerators, slower on CPU). Softmax, norms,
         geometry and all parameters that learn are float32 in both.
-      attention: "auto" is "blockwise" on CPU, "splash" on TPU and "dense" elsewhere (`attention.segment_attention`).
+      attention: "auto" is "blockwise" on CPU, "splash" on TPU, and on a GPU "cudnn" in bfloat16 and "dense" in float32
+        (`attention.segment_attention`).
     """
 
     plm: PLMConfig = dataclasses.field(default_factory=PLMConfig)

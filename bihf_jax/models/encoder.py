@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.models.config import EncoderConfig
+from bihf_jax.models.dense import Dense
 from bihf_jax.models.dropout import Dropout, ResidueMasking
 from bihf_jax.models.features import visible
 from bihf_jax.models.fusion import FUSIONS, SlotMasks
@@ -53,7 +54,7 @@ class FusedEncoder(nn.Module):
             FUSIONS[config.fusion.kind](config.fusion, self.dtype, config.attention) for _ in range(exchanges)
         ]
         self.structure_norm = layer_norm(None, self.dtype)
-        self.merge_dense = nn.Dense(config.representation_width, dtype=self.dtype)
+        self.merge_dense = Dense(config.representation_width, dtype=self.dtype)
         self.dropout = Dropout(config.dropout)
         self.residue_masking = ResidueMasking(config.residue_masking)
 

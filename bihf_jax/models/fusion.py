@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.models.attention import segment_attention
 from bihf_jax.models.config import FusionConfig
+from bihf_jax.models.dense import Dense
 from bihf_jax.models.dropout import Dropout
 from bihf_jax.models.plm import layer_norm
 
@@ -78,7 +79,7 @@ class Fusion(nn.Module):
     def _project(self, x: Array, mask: Array, name: str) -> Array:
         """LayerNorm and Dense: [R, L, C'] -> [R, L, C], zeros where masked."""
         x = layer_norm(f"{name}_norm", self.dtype)(x)
-        x = nn.Dense(self.config.width, dtype=self.dtype, name=f"{name}_in")(x)
+        x = Dense(self.config.width, dtype=self.dtype, name=f"{name}_in")(x)
         return jnp.where(mask[..., None], x, 0)
 
     def _project_both(self, sequence: Array, structure: Array, masks: SlotMasks) -> tuple[Array, Array]:
@@ -93,7 +94,7 @@ class Fusion(nn.Module):
         width, heads = self.config.width, self.config.heads
         query, key, value = (
             jnp.swapaxes(
-                nn.Dense(width, dtype=self.dtype, name=f"{prefix}{name}")(x).reshape(*x.shape[:2], heads, -1), 1, 2
+                Dense(width, dtype=self.dtype, name=f"{prefix}{name}")(x).reshape(*x.shape[:2], heads, -1), 1, 2
             )
             for name, x in (("query", queries), ("key", keys), ("value", keys))
         )
@@ -105,7 +106,7 @@ class Fusion(nn.Module):
         """Multi-head attention of the queries over the keys of the same segment -> [R, Lq, C]."""
         attended = segment_attention(query, key, value, query_segment, key_segment, self.attention)
         attended = jnp.swapaxes(attended, 1, 2).reshape(query.shape[0], query.shape[2], self.config.width)
-        return nn.Dense(self.config.width, dtype=self.dtype, name=f"{prefix}attention_out")(attended)
+        return Dense(self.config.width, dtype=self.dtype, name=f"{prefix}attention_out")(attended)
 
     def _listens(self, side: str) -> bool:
         return self.config.direction in ("both", f"to_{side}")
@@ -115,7 +116,7 @@ class Fusion(nn.Module):
         if not self._listens(side):
             return jnp.zeros_like(x)
         zeros = nn.initializers.zeros_init()
-        update = nn.Dense(x.shape[-1], dtype=self.dtype, kernel_init=zeros, name=f"{side}_out")(z)
+        update = Dense(x.shape[-1], dtype=self.dtype, kernel_init=zeros, name=f"{side}_out")(z)
         return jnp.where(mask[..., None], update, 0)
 
     def _updates(
@@ -150,7 +151,7 @@ class LocalFusion(Fusion):
         x1, x2 = self._project_both(sequence, structure, masks)
 
         present = jnp.stack([masks.sequence, masks.structure], axis=-1)  # [R, L, 2]
-        vote_hidden, vote = nn.Dense(width, dtype=dtype, name="vote_0"), nn.Dense(2, dtype=dtype, name="vote_1")
+        vote_hidden, vote = Dense(width, dtype=dtype, name="vote_0"), Dense(2, dtype=dtype, name="vote_1")
         votes = jnp.stack([vote(nn.gelu(vote_hidden(x))) for x in (x1, x2)], axis=-2)  # [R, L, voter, 2]
         logits = jnp.sum(jnp.where(present[..., None], votes, 0), axis=-2, dtype=jnp.float32)  # [R, L, 2]
         gate = jax.nn.softmax(jnp.where(present, logits, -1e30), axis=-1)

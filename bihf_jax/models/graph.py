@@ -124,16 +124,6 @@ def _gather_all(x: Tree, neighbours: Array) -> Tree:
     return jax.tree.map(lambda leaf: gather_neighbours(leaf, neighbours), x)
 
 
-def dense_product(x: Array, kernel: Array, precision: jax.lax.Precision | None = None) -> Array:
-    """[.., a] times [a, b], of nodes or edges, in the form that the platform does fast."""
-    if target_platform() != "cpu":
-        return jnp.dot(x, kernel, precision=precision)
-    # A product of two matrices: on CPU its gradient takes two thirds of the time. On TPU the reshape would force
-    # narrow channels into the lanes; the messages then take five times as long and four times the memory.
-    product = jnp.dot(x.reshape(-1, x.shape[-1]), kernel, precision=precision)
-    return product.reshape(*x.shape[:-1], kernel.shape[-1])
-
-
 def aggregate(messages: Array, mask: Array, reduction: str = "mean") -> Array:
     """Masked mean or sum over a slot's incoming edges, summed in float32.
 

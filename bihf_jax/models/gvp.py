@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.models.config import GVPConfig
+from bihf_jax.models.dense import dense_product
 from bihf_jax.models.dropout import Dropout
 from bihf_jax.models.features import (
     GeometricFeatures,
@@ -21,7 +22,7 @@ from bihf_jax.models.features import (
     num_edge_scalars,
     num_node_types,
 )
-from bihf_jax.models.graph import aggregate, dense_product, reduce_neighbours
+from bihf_jax.models.graph import aggregate, reduce_neighbours
 from bihf_jax.models.platform import target_platform
 from bihf_jax.models.plm import layer_norm
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from bihf_jax.data import alphabet
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.models.config import EncoderConfig, HeadConfig
+from bihf_jax.models.dense import Dense
 from bihf_jax.models.dropout import Dropout
 from bihf_jax.models.encoder import EncoderOutput, FusedEncoder
 from bihf_jax.models.features import visible
@@ -47,9 +48,9 @@ class Head(nn.Module):
             weight = self._weights(x, member)
             seen[POOLING_WEIGHT] = weight
             x = pool(x, weight, member).astype(self.dtype)
-        x = nn.gelu(nn.Dense(self.config.hidden_width, dtype=self.dtype, name="hidden")(x))
+        x = nn.gelu(Dense(self.config.hidden_width, dtype=self.dtype, name="hidden")(x))
         x = Dropout(self.config.dropout, name="dropout")(x, row_id)
-        return nn.Dense(self.config.num_outputs, dtype=jnp.float32, name="logits")(x), seen
+        return Dense(self.config.num_outputs, dtype=jnp.float32, name="logits")(x), seen
 
     def _weights(self, x: Array, member: Array) -> Array:
         """[R, L] float32 weights of the residues, which add up to 1 in each protein.
@@ -59,8 +60,8 @@ class Head(nn.Module):
         """
         if self.config.pooling == "mean":
             return protein_softmax(jnp.zeros(x.shape[:2], jnp.float32), member)
-        hidden = nn.tanh(nn.Dense(self.config.hidden_width, dtype=self.dtype, name="attention_hidden")(x))
-        vote = nn.Dense(1, dtype=jnp.float32, kernel_init=nn.initializers.zeros, name="attention_vote")(hidden)
+        hidden = nn.tanh(Dense(self.config.hidden_width, dtype=self.dtype, name="attention_hidden")(x))
+        vote = Dense(1, dtype=jnp.float32, kernel_init=nn.initializers.zeros, name="attention_vote")(hidden)
         return protein_softmax(vote[..., 0], member)
 
 

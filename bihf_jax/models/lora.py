@@ -10,6 +10,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from bihf_jax.models.config import LearningConfig, PLMConfig
+from bihf_jax.models.dense import Dense
 
 Array = jax.Array
 Params = Mapping[str, Any]
@@ -33,9 +34,9 @@ class LowRankUpdate(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """The layer's inputs [.., C] -> [.., features]."""
-        x = nn.Dense(self.config.rank, use_bias=False, dtype=self.dtype, name="a")(x)
+        x = Dense(self.config.rank, use_bias=False, dtype=self.dtype, name="a")(x)
         zeros = nn.initializers.zeros_init()
-        x = nn.Dense(self.features, use_bias=False, kernel_init=zeros, dtype=self.dtype, name="b")(x)
+        x = Dense(self.features, use_bias=False, kernel_init=zeros, dtype=self.dtype, name="b")(x)
         return x * (self.config.alpha / self.config.rank)
 
 

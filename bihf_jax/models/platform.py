@@ -15,6 +15,11 @@ def target_platform() -> str:
     return _TARGET.get() or jax.default_backend()
 
 
+def runs_here() -> bool:
+    """Whether what is traced runs on this machine's own devices, so that it may ask for what they have."""
+    return _TARGET.get() is None
+
+
 @contextlib.contextmanager
 def compiling_for(platform: str) -> Iterator[None]:
     """Traces models for another platform than the one at hand, to compile them ahead of time.

@@ -15,6 +15,7 @@ import numpy as np
 from bihf_jax.data import alphabet
 from bihf_jax.models.attention import segment_attention
 from bihf_jax.models.config import PLMConfig
+from bihf_jax.models.dense import Dense, dense_product, exact_gelu
 from bihf_jax.models.dropout import Dropout
 from bihf_jax.models.lora import SUFFIX, LowRankUpdate
 from bihf_jax.models.normalisation import LayerNorm
@@ -44,7 +45,7 @@ def parameter_dtype(config: PLMConfig, dtype: jnp.dtype) -> jnp.dtype:
 
 def project(config: PLMConfig, dtype: jnp.dtype, name: str, features: int, x: Array) -> Array:
     """The dense layer `name` of the module that calls, [.., C] -> [.., features], with its update of low rank."""
-    y = nn.Dense(features, dtype=dtype, param_dtype=parameter_dtype(config, dtype), name=name)(x)
+    y = Dense(features, dtype=dtype, param_dtype=parameter_dtype(config, dtype), name=name)(x)
     if name in config.learning.adapted:
         y += LowRankUpdate(features, config.learning, dtype, name=name + SUFFIX)(x)
     return y
@@ -73,21 +74,29 @@ def rotary_frequencies(head_width: int, dtype: str = "float32") -> np.ndarray:
     return exact.astype(np.float32).astype(dtype).astype(np.float32)
 
 
-def rotary(x: Array, positions: Array, frequencies: np.ndarray) -> Array:
-    """Rotary position embedding (Su et al. 2021), pairs (i, i + D/2) as in ESM-2; angles in float32.
+class Rotation(NamedTuple):
+    """What the channels of queries and keys are turned by at each slot (Su et al. 2021), the same in every block."""
 
-    Args:
-      x: [R, H, L, D].
-      positions: [R, L] int32.
-      frequencies: [D / 2] float32, see `rotary_frequencies`.
+    cos: Array  # [R, L, D / 2] float32
+    sin: Array  # [R, L, D / 2] float32
 
-    Returns:
-      [R, H, L, D] in the dtype of x.
+
+def chain_rotation(chain_segment: Array, config: PLMConfig) -> Rotation:
+    """The rotation of each slot by its position in its chain: [R, L] int32 -> [R, L, D / 2]; angles in float32.
+
+    Looked up in a table of all positions: sines and cosines of the positions themselves XLA would compute again for
+    every head of every block.
     """
-    half = x.shape[-1] // 2
-    angles = positions[:, None, :, None] * frequencies  # [R, 1, L, D/2]
-    cos, sin = jnp.cos(angles), jnp.sin(angles)
-    first, second = x[..., :half].astype(jnp.float32), x[..., half:].astype(jnp.float32)
+    positions = np.arange(chain_segment.shape[1], dtype=np.float32)[:, None]
+    angles = positions * rotary_frequencies(config.head_width, config.rotary_dtype)  # [L, D / 2]
+    own = chain_positions(chain_segment)
+    return Rotation(jnp.asarray(np.cos(angles))[own], jnp.asarray(np.sin(angles))[own])
+
+
+def rotate(x: Array, rotation: Rotation) -> Array:
+    """Rotary position embedding, pairs (i, i + D/2) as in ESM-2: [R, H, L, D] -> the same in the dtype of x."""
+    cos, sin = rotation.cos[:, None], rotation.sin[:, None]  # [R, 1, L, D/2]
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
 
 
@@ -121,14 +130,13 @@ class SelfAttention(nn.Module):
     attention: str
 
     @nn.compact
-    def __call__(self, x: Array, segment: Array, positions: Array) -> Array:
-        """[R, L, C], segment and positions [R, L] -> [R, L, C]."""
+    def __call__(self, x: Array, segment: Array, rotation: Rotation) -> Array:
+        """[R, L, C], segment [R, L] -> [R, L, C]."""
         width = self.config.width
         query, key, value = (
             self._heads(project(self.config, self.dtype, name, width, x)) for name in ("q_proj", "k_proj", "v_proj")
         )
-        frequencies = rotary_frequencies(self.config.head_width, self.config.rotary_dtype)
-        query, key = rotary(query, positions, frequencies), rotary(key, positions, frequencies)
+        query, key = rotate(query, rotation), rotate(key, rotation)
         attended = segment_attention(query, key, value, segment, segment, self.attention)
         attended = jnp.swapaxes(attended, 1, 2).reshape(x.shape)  # [R, H, L, D] -> [R, L, C]
         return project(self.config, self.dtype, "out_proj", width, attended)
@@ -146,14 +154,14 @@ class TransformerBlock(nn.Module):
     attention: str
 
     @nn.compact
-    def __call__(self, x: Array, segment: Array, positions: Array, row_id: Array | None) -> Array:
+    def __call__(self, x: Array, segment: Array, rotation: Rotation, row_id: Array | None) -> Array:
         """[R, L, C] -> [R, L, C]."""
         config = self.config
         normed = layer_norm("self_attn_layer_norm", self.dtype)(x)
-        update = SelfAttention(config, self.dtype, self.attention, name="self_attn")(normed, segment, positions)
+        update = SelfAttention(config, self.dtype, self.attention, name="self_attn")(normed, segment, rotation)
         x += Dropout(config.dropout, name="attention_dropout")(update, row_id)
         update = layer_norm("final_layer_norm", self.dtype)(x)
-        update = nn.gelu(project(config, self.dtype, "fc1", config.feed_forward_width, update), approximate=False)
+        update = exact_gelu(project(config, self.dtype, "fc1", config.feed_forward_width, update))
         update = project(config, self.dtype, "fc2", config.width, update)
         return round_to_dtype(x + Dropout(config.dropout, name="feed_forward_dropout")(update, row_id))
 
@@ -219,14 +227,14 @@ class ProteinLanguageModel(nn.Module):
         self, layers: range, x: Array, chain_segment: Array, sequence_mask: Array, row_id: Array | None
     ) -> Array:
         """Blocks of consecutive numbers (from 0): [R, L, C] -> [R, L, C]; no slot attends to one without a token."""
-        segment, positions = jnp.where(sequence_mask, chain_segment, 0), chain_positions(chain_segment)
+        segment, rotation = jnp.where(sequence_mask, chain_segment, 0), chain_rotation(chain_segment, self.config)
         if self.config.scan and len(layers) > 1 and not self.is_initializing():
-            return self._scanned(layers, x, segment, positions, row_id)
+            return self._scanned(layers, x, segment, rotation, row_id)
         for layer in layers:
-            x = self.layers[layer](x, segment, positions, row_id)
+            x = self.layers[layer](x, segment, rotation, row_id)
         return x
 
-    def _scanned(self, layers: range, x: Array, segment: Array, positions: Array, row_id: Array | None) -> Array:
+    def _scanned(self, layers: range, x: Array, segment: Array, rotation: Rotation, row_id: Array | None) -> Array:
         """The blocks as one loop of the compiled program.
 
         Their parameters are stacked here, in the step, so that they have the same names and shapes in both forms. A
@@ -240,7 +248,7 @@ class ProteinLanguageModel(nn.Module):
         def body(x: Array, of_layer: tuple[Params, Array | None]) -> tuple[Array, None]:
             params, key = of_layer
             rngs = {} if key is None else {"dropout": key}
-            return block.apply({"params": params}, x, segment, positions, row_id, rngs=rngs), None
+            return block.apply({"params": params}, x, segment, rotation, row_id, rngs=rngs), None
 
         if self.config.remat:
             body = jax.checkpoint(body, prevent_cse=False, policy=kept_by_remat(self.config))
@@ -308,7 +316,7 @@ class LanguageModelHead(nn.Module):
     @nn.compact
     def __call__(self, x: Array, embedding: Array) -> Array:
         """[R, L, C], token embedding [vocab, C] -> [R, L, vocab] float32."""
-        x = nn.gelu(project(self.config, self.dtype, "dense", self.config.width, x), approximate=False)
+        x = exact_gelu(project(self.config, self.dtype, "dense", self.config.width, x))
         x = layer_norm("layer_norm", self.dtype)(x)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.config.vocab,))
-        return jnp.einsum("rlc,vc->rlv", x, embedding.astype(x.dtype)).astype(jnp.float32) + bias
+        return dense_product(x, embedding.astype(x.dtype).T).astype(jnp.float32) + bias

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.models.basis import radial_bessel, spherical_harmonics, zonal_harmonics
 from bihf_jax.models.config import ProNetConfig
+from bihf_jax.models.dense import Dense, dense_product
 from bihf_jax.models.dropout import Dropout, Noise, ResidueMasking
 from bihf_jax.models.features import (
     BACKBONE_TORSIONS,
@@ -23,7 +24,7 @@ from bihf_jax.models.features import (
     node_types,
     torsion_features,
 )
-from bihf_jax.models.graph import dense_product, reduce_neighbours
+from bihf_jax.models.graph import reduce_neighbours
 from bihf_jax.models.relative_geometry import edge_geometry, euler_geometry
 
 Array = jax.Array
@@ -102,8 +103,8 @@ class ProNetBlock(nn.Module):
     ) -> Array:
         """Nodes [R, L, C], edges [R, L, K, ..] (zeros where masked) -> nodes [R, L, C], zeros where masked."""
 
-        def dense(name: str, use_bias: bool = True) -> nn.Dense:
-            return nn.Dense(self.config.width, use_bias, dtype=self.dtype, name=name)
+        def dense(name: str, use_bias: bool = True) -> Dense:
+            return Dense(self.config.width, use_bias, dtype=self.dtype, name=name)
 
         nodes = Noise(self.config.feature_noise, clip=4.0, name="feature_noise")(nodes, row_id)
         sent, kept = nn.silu(dense("sent")(nodes)), nn.silu(dense("kept")(nodes))
@@ -170,7 +171,7 @@ class ProNetEncoder(nn.Module):
         self.residue_masking = ResidueMasking(config.residue_masking)
         self.coordinate_noise = Noise(config.coordinate_noise, clip=3.0)
         self.angle_noise = Noise(config.angle_noise, clip=4.0)
-        self.node_embedding = nn.Dense(config.width, dtype=self.dtype)
+        self.node_embedding = Dense(config.width, dtype=self.dtype)
         self.blocks = [block(config, self.dtype) for _ in range(self.stages * config.layers_per_stage)]
 
     def embed(self, batch: ProteinBatch, row_id: Array | None) -> ProNetState:

@@ -158,10 +158,32 @@ def test_key_blocks_that_share_no_segment_are_skipped():
     assert first[4] == stop[4]
 
 
+def test_a_segment_is_not_touched_by_blocks_that_it_shares_nothing_with():
+    """Blocks of another segment hold NaN, which a visit would spread, in values and gradients."""
+    block = attention.BLOCK
+    segments = jnp.repeat(jnp.asarray([[1, 1, 2, 3]]), block, axis=1)
+    query, key, value = random_inputs(24, rows=1, queries=4 * block, keys=4 * block)
+    poisoned = jnp.isin(segments, jnp.asarray([2]))[:, None, :, None]
+    inputs = (query, jnp.where(poisoned, jnp.nan, key), jnp.where(poisoned, jnp.nan, value))
+
+    def total(*inputs):
+        out = segment_attention(*inputs, segments, segments, "blockwise")
+        return jnp.sum(jnp.where(poisoned, 0, out)), out
+
+    gradients, out = jax.grad(total, (0, 1, 2), has_aux=True)(*inputs)
+    for x in (out, *gradients):
+        assert np.isfinite(np.where(poisoned, 0, x)).all()
+    np.testing.assert_allclose(
+        out[:, :, : 2 * block],
+        reference(query, key, value, segments, segments)[:, :, : 2 * block],
+        atol=2e-6,
+    )
+
+
 def test_unknown_implementation_is_refused():
     """The error names the value and the allowed ones."""
     inputs, segments = random_inputs(11, queries=4, keys=4), jnp.ones((2, 4), jnp.int32)
-    with pytest.raises(ValueError, match="'flash'; allowed: auto, blockwise, splash, dense"):
+    with pytest.raises(ValueError, match="'flash'; allowed: auto, blockwise, splash, cudnn, dense"):
         segment_attention(*inputs, segments, segments, "flash")
 
 
@@ -186,6 +208,62 @@ def test_splash_blocks(length):
     assert block % 128 == 0
     assert block <= 512
     assert blocks * block - length < 128 * blocks
+
+
+@pytest.fixture
+def emulated_cudnn(monkeypatch):
+    """The kernel needs a GPU: what it is called with goes to the same function of JAX without it."""
+    real = jax.nn.dot_product_attention
+    calls = []
+
+    def emulate(query, key, value, mask, implementation):
+        calls.append(implementation)
+        assert query.shape[1] % 2 == 0
+        assert key.shape[1] % 2 == 0
+        return real(query, key, value, mask=mask)
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", emulate)
+    return calls
+
+
+def test_cudnn_is_called_with_even_lengths_and_the_segments(emulated_cudnn):
+    """Odd lengths are padded and cut off again; values and gradients are those of a plain softmax."""
+    query, key, value = random_inputs(20, queries=37, keys=51)
+    rng = np.random.default_rng(21)
+    segments = (jnp.asarray(rng.integers(0, 4, (2, n)), jnp.int32) for n in (37, 51))
+    query_segment, key_segment = segments
+    low = tuple(x.astype(jnp.bfloat16) for x in (query, key, value))
+    attend = functools.partial(segment_attention, implementation="cudnn")
+    out = attend(*low, query_segment, key_segment)
+    assert out.dtype == jnp.bfloat16
+    expected = reference(*(x.astype(jnp.float32) for x in low), query_segment, key_segment)
+    np.testing.assert_allclose(out.astype(jnp.float32), expected, atol=2e-2)
+    ours = jax.grad(lambda *x: jnp.sum(attend(*x, query_segment, key_segment).astype(jnp.float32)), (0, 1, 2))(*low)
+    theirs = jax.grad(lambda *x: jnp.sum(reference(*x, query_segment, key_segment)), (0, 1, 2))(query, key, value)
+    for our_gradient, their_gradient in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(our_gradient.astype(jnp.float32), their_gradient, atol=5e-2)
+    assert set(emulated_cudnn) == {"cudnn"}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "width", "kernel"), [("bfloat16", 64, "cudnn"), ("float32", 64, "xla"), ("bfloat16", 12, "xla")]
+)
+def test_auto_takes_the_fused_kernel_on_a_gpu_where_it_can(emulated_cudnn, monkeypatch, dtype, width, kernel):
+    """In half precision with a width that the kernel takes; otherwise, and for another machine, the plain products."""
+    inputs = tuple(x.astype(dtype) for x in random_inputs(22, queries=8, keys=8, width=width))
+    segments = jnp.ones((2, 8), jnp.int32)
+    with compiling_for("gpu"):
+        segment_attention(*inputs, segments, segments)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    segment_attention(*inputs, segments, segments)
+    assert emulated_cudnn == ["xla", kernel]
+
+
+def test_cudnn_refuses_what_the_kernel_does_not_take():
+    """The error names dtype and width, and what to set."""
+    inputs, segments = random_inputs(23, queries=8, keys=8), jnp.ones((2, 8), jnp.int32)
+    with pytest.raises(ValueError, match=r"not float32 and 8\. Set EncoderConfig.dtype to 'bfloat16'"):
+        segment_attention(*inputs, segments, segments, "cudnn")
 
 
 @pytest.mark.parametrize(("platform", "operation"), [("cpu", "while"), ("tpu", "pallas_call"), ("gpu", "softmax")])
