@@ -4,8 +4,9 @@ A residue's edges stand together ([R, L, K]), so gathering is row-local and aggr
 instead of a scatter. `make_graph` shows the same graph as a `jraph.GraphsTuple`.
 """
 
+import functools
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,9 @@ from bihf_jax.models.platform import target_platform
 
 Array = jax.Array
 Tree = TypeVar("Tree")  # arrays, in any structure
+Parameters = TypeVar("Parameters")
 Senders = TypeVar("Senders")
+Edges = TypeVar("Edges")
 Slots = TypeVar("Slots")
 
 # Edges whose messages are computed together on a CPU: at 100 channels an array of them takes 0.8 MB, and the few that
@@ -79,71 +82,188 @@ def _gather_by_product(x: Array, neighbours: Array) -> Array:
 
 
 def reduce_neighbours(
-    reduction: Callable[[Senders, Slots], Tree], senders: Senders, slots: Slots, neighbours: Array
+    reduction: Callable[[Parameters, Senders, Edges, Array, Slots], Tree],
+    parameters: Parameters,
+    senders: Senders,
+    edges: Edges,
+    slots: Slots,
+    neighbours: Array,
+    mask: Array,
 ) -> Tree:
-    """What each slot computes from the senders of its edges, without the arrays of all edges where they are slow.
+    """What each slot computes from its edges, without the arrays of all edges where they are slow.
 
     On a CPU it is computed in blocks of slots that stay in the cache, and again in the backward pass instead of stored:
-    less time and memory, as the arrays of all edges leave the cache. Elsewhere at once.
+    less time and memory, as the arrays of all edges leave the cache. The slots are sorted by their number of edges, and
+    a block computes no more of the K than its slots have, to a quarter. Elsewhere all at once.
 
     Args:
-      reduction: (senders at the edges [R, B, K, ...], slots [R, B, ...]) -> [R, B, ...]. It is given B slots and their
-        edges, in one block or several, and its value at a slot depends on that slot alone. Finite, with a finite
-        gradient, where all slots are zeros: the last block is filled up with those.
+      reduction: (parameters, senders at the edges [.., K', ...], edges [.., K', ...], mask [.., K'], slots [.., ...]) ->
+        [.., ...], where [..] is [R, L] and K' is K, or [B] are slots in any order and K' the edges that they need. Its
+        value at a slot depends on that slot alone, and on no masked edge. It reads no arrays but these.
+      parameters: Arrays that all slots share.
       senders: [R, L, ...] arrays that the edges gather.
-      slots: [R, L, ...] arrays of the slots and of their edges.
+      edges: [R, L, K, ...] arrays of the edges.
+      slots: [R, L, ...] arrays of the slots. All four are trees of floating point arrays.
       neighbours: [R, L, K] int32 slots of the same row.
+      mask: [R, L, K] bool: the edge exists.
 
     Returns:
       [R, L, ...] arrays as `reduction` has them.
     """
-    _, length, degree = neighbours.shape
-    if target_platform() != "cpu" or length * degree <= EDGES_OF_BLOCK:
-        return reduction(_gather_all(senders, neighbours), slots)
-    blocks = -(-length * degree // EDGES_OF_BLOCK)
-    size = -(-length // blocks)
-
-    def split(x: Array) -> Array:  # [L, ...] -> [blocks, 1, B, ...]
-        padding = [(0, blocks * size - length), *[(0, 0)] * (x.ndim - 1)]
-        return jnp.pad(x, padding).reshape(blocks, 1, size, *x.shape[1:])
-
-    def reduce_row(row: tuple[Senders, Slots, Array]) -> Tree:
-        senders = jax.tree.map(lambda x: x[None], row[0])
-
-        def reduce_block(block: tuple[Slots, Array]) -> Tree:
-            return reduction(_gather_all(senders, block[1]), block[0])
-
-        # Inside a loop nothing can be merged with the first computation.
-        reduced = jax.lax.map(jax.checkpoint(reduce_block, prevent_cse=False), jax.tree.map(split, row[1:]))
-        return jax.tree.map(lambda x: x.reshape(blocks * size, *x.shape[3:])[:length], reduced)
-
-    return jax.lax.map(reduce_row, (senders, slots, neighbours))
+    if target_platform() != "cpu" or neighbours.size <= EDGES_OF_BLOCK:
+        return reduction(parameters, _gather_all(senders, neighbours), edges, mask, slots)
+    return _reduce_in_blocks(reduction, parameters, senders, edges, slots, neighbours, mask)
 
 
 def _gather_all(x: Tree, neighbours: Array) -> Tree:
     return jax.tree.map(lambda leaf: gather_neighbours(leaf, neighbours), x)
 
 
+class _Blocks(NamedTuple):
+    """The N slots of all rows, sorted by the number of edges that they need, in blocks of B."""
+
+    slots: Array  # [blocks, B] int32, numbered through all rows; the last block is filled up with slot 0
+    choice: Array  # [blocks] int32: which of `_edge_counts` is enough for the block
+    places: Array  # [N] int32: where each slot stands in `slots`
+
+    def split(self, x: Array) -> Array:
+        """[N, ...] -> [blocks, B, ...], with zeros where the last block is filled up."""
+        x = x[self.slots.reshape(-1)[: len(x)]]
+        padding = [(0, self.slots.size - len(x)), *[(0, 0)] * (x.ndim - 1)]
+        return jnp.pad(x, padding).reshape(*self.slots.shape, *x.shape[1:])
+
+    def join(self, x: Array) -> Array:
+        """[blocks, B, ...] -> [N, ...]."""
+        return x.reshape(-1, *x.shape[2:])[self.places]
+
+
+def _edge_counts(degree: int) -> list[int]:
+    """So many edges of each slot a block may compute: quarters of all. Each is a program of its own."""
+    return sorted({-(-degree * quarters // 4) for quarters in (1, 2, 3, 4)})
+
+
+def _make_blocks(mask: Array) -> _Blocks:
+    """Blocks of slots whose edges [N, K] exist where the mask is on."""
+    number, degree = mask.shape
+    blocks = -(-mask.size // EDGES_OF_BLOCK)
+    size = -(-number // blocks)
+    needed = jnp.max(jnp.where(mask, jnp.arange(1, degree + 1), 0), axis=-1)  # [N], up to the last edge that exists
+    order = jnp.argsort(needed)
+    of_block = jnp.pad(needed[order], (0, blocks * size - number)).reshape(blocks, size).max(axis=-1)
+    return _Blocks(
+        slots=jnp.pad(order, (0, blocks * size - number)).reshape(blocks, size),
+        choice=jnp.searchsorted(jnp.asarray(_edge_counts(degree)), of_block),
+        places=jnp.argsort(order),
+    )
+
+
+def _rows_joined(x: Tree) -> Tree:
+    """Arrays [R, L, ...] -> [R L, ...]."""
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), x)
+
+
+class _Grid(NamedTuple):
+    """What `reduce_neighbours` is given, rows joined: N slots."""
+
+    senders: Tree  # [N, ...]
+    edges: Tree  # [N, K, ...]
+    slots: Tree  # [N, ...]
+    neighbours: Array  # [N, K] int32, numbered through all rows
+    mask: Array  # [N, K]
+
+    @classmethod
+    def of(cls, senders: Tree, edges: Tree, slots: Tree, neighbours: Array, mask: Array) -> "_Grid":
+        rows, length, _ = neighbours.shape
+        neighbours = neighbours + jnp.arange(rows, dtype=neighbours.dtype)[:, None, None] * length
+        return cls(*map(_rows_joined, (senders, edges, slots, neighbours, mask)))
+
+    def block(self, slots: Array, count: int) -> tuple[Array, tuple[Tree, Tree, Array, Tree]]:
+        """The first `count` edges of `slots` [B]: their senders' numbers, and what the reduction takes of them."""
+        edges, neighbours, mask = jax.tree.map(lambda x: x[slots, :count], (self.edges, self.neighbours, self.mask))
+        senders = jax.tree.map(lambda x: x[neighbours], self.senders)
+        return neighbours, (senders, edges, mask, jax.tree.map(lambda x: x[slots], self.slots))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _reduce_in_blocks(reduction: Callable[..., Tree], parameters: Tree, *arrays: Tree) -> Tree:
+    """`reduce_neighbours` in a loop over blocks of the slots of all rows."""
+    grid, shape = _Grid.of(*arrays), arrays[-1].shape
+    blocks = _make_blocks(grid.mask)
+
+    def reduce_block(block: tuple[Array, Array]) -> Tree:
+        slots, choice = block
+
+        def compute(count: int) -> Tree:
+            return reduction(parameters, *grid.block(slots, count)[1])
+
+        return jax.lax.switch(choice, [functools.partial(compute, count) for count in _edge_counts(shape[-1])])
+
+    reduced = jax.lax.map(reduce_block, (blocks.slots, blocks.choice))
+    return jax.tree.map(lambda x: blocks.join(x).reshape(*shape[:2], *x.shape[2:]), reduced)
+
+
+def _forward(reduction: Callable[..., Tree], parameters: Tree, *arrays: Tree) -> tuple[Tree, tuple[Tree, ...]]:
+    return _reduce_in_blocks(reduction, parameters, *arrays), (parameters, *arrays)
+
+
+def _backward(reduction: Callable[..., Tree], saved: tuple[Tree, ...], gradient: Tree) -> tuple[Tree | None, ...]:
+    """The gradient, block by block: each computes its edges again.
+
+    Written out, as autodiff of the choice would keep what each of its branches computes, chosen or not.
+    """
+    parameters, *arrays = saved
+    grid, (rows, length, degree) = _Grid.of(*arrays), arrays[-1].shape
+    blocks = _make_blocks(grid.mask)
+    Totals = tuple[Tree, Tree]  # of the parameters and of the senders
+
+    def add_block(totals: Totals, block: tuple[Array, Array, Tree]) -> tuple[Totals, tuple[Tree, Tree]]:
+        slots, choice, gradient = block
+
+        def compute(count: int) -> tuple[Totals, tuple[Tree, Tree]]:
+            neighbours, (senders, edges, mask, own) = grid.block(slots, count)
+            _, pull_back = jax.vjp(lambda p, s, e, o: reduction(p, s, e, mask, o), parameters, senders, edges, own)
+            of_parameters, of_senders, of_edges, of_slots = pull_back(gradient)
+            all_edges = lambda x: jnp.pad(x, [(0, 0), (0, degree - count), *[(0, 0)] * (x.ndim - 2)])  # noqa: E731
+            totals_here = (
+                jax.tree.map(jnp.add, totals[0], of_parameters),
+                jax.tree.map(lambda total, x: total.at[neighbours].add(x), totals[1], of_senders),
+            )
+            return totals_here, (jax.tree.map(all_edges, of_edges), of_slots)
+
+        return jax.lax.switch(choice, [functools.partial(compute, count) for count in _edge_counts(degree)])
+
+    zeros = jax.tree.map(jnp.zeros_like, (parameters, grid.senders))
+    xs = blocks.slots, blocks.choice, jax.tree.map(blocks.split, _rows_joined(gradient))
+    (of_parameters, of_senders), of_blocks = jax.lax.scan(add_block, zeros, xs)
+    of_edges, of_slots = jax.tree.map(blocks.join, of_blocks)
+    by_row = jax.tree.map(lambda x: x.reshape(rows, length, *x.shape[1:]), (of_senders, of_edges, of_slots))
+    return of_parameters, *by_row, None, None
+
+
+_reduce_in_blocks.defvjp(_forward, _backward)
+
+
 def aggregate(messages: Array, mask: Array, reduction: str = "mean") -> Array:
     """Masked mean or sum over a slot's incoming edges, summed in float32.
 
     Args:
-      messages: [R, L, K, ...]; any finite value where masked.
-      mask: [R, L, K] bool.
+      messages: [.., K, ...]; any finite value where masked.
+      mask: [.., K] bool.
       reduction: "mean" (over the edges that exist) or "sum".
 
     Returns:
-      [R, L, ...] in the dtype of the messages; zeros at a slot without edges.
+      [.., ...] in the dtype of the messages; zeros at a slot without edges.
 
     Raises:
       ValueError: for another reduction.
     """
     if reduction not in ("mean", "sum"):
         raise ValueError(f"reduction is {reduction!r}; allowed: mean, sum. Choose one of them.")
+    axis = mask.ndim - 1
     mask = mask.reshape(*mask.shape, *[1] * (messages.ndim - mask.ndim))
-    total = jnp.sum(jnp.where(mask, messages, 0), axis=2, dtype=jnp.float32)
+    total = jnp.sum(jnp.where(mask, messages, 0), axis=axis, dtype=jnp.float32)
     if reduction == "mean":
-        total /= jnp.maximum(jnp.sum(mask, axis=2), 1)
+        total /= jnp.maximum(jnp.sum(mask, axis=axis), 1)
     return total.astype(messages.dtype)
 
 

@@ -128,11 +128,11 @@ class Perceptron:
         needed at each edge, and W_s W_g is one small matrix.
 
         Args:
-          x: Inputs at the edges, [R, L, K, S] and [R, L, K, 3, V].
-          mask: [R, L, K] bool.
+          x: Inputs at the edges, [.., K, S] and [.., K, 3, V].
+          mask: [.., K] bool.
 
         Returns:
-          Means [R, L, S'] and [R, L, 3, V']; zeros at a slot without edges.
+          Means [.., S'] and [.., 3, V']; zeros at a slot without edges.
         """
         hidden = self._exact_dot(x.vectors, self.wh)
         lengths = channel_lengths(hidden)
@@ -241,22 +241,27 @@ class GVPMessages(nn.Module):
         # The order of the concatenation is sender, edge, receiver; nodes are projected before they are gathered.
         edge_start = node_sizes
         receiver_start = (node_sizes[0] + edge_sizes[0], node_sizes[1] + edge_sizes[1])
-        first, *others = perceptrons
 
-        def mean_message(sender: ScalarsVectors, slots: tuple[ScalarsVectors, ScalarsVectors, Array]) -> ScalarsVectors:
-            """Senders at the edges, and (edges, receivers, mask) of some slots [R, B, ..] -> [R, B, ..]."""
-            edges, receiver, mask = slots
-            receiver = jax.tree.map(lambda x: x[:, :, None], receiver)
+        def mean_message(
+            perceptrons: list[Perceptron],
+            sender: ScalarsVectors,
+            edges: ScalarsVectors,
+            mask: Array,
+            receiver: ScalarsVectors,
+        ) -> ScalarsVectors:
+            """Senders at the edges and edges [.., K, channels], mask [.., K], receivers [.., channels] -> like these."""
+            first, *others = perceptrons
+            receiver = jax.tree.map(lambda x: jnp.expand_dims(x, mask.ndim - 1), receiver)
             projected = jax.tree.map(lambda *parts: sum(parts), sender, first.project(edges, edge_start), receiver)
-            messages = first.finish(projected)  # [R, B, K, ..]
+            messages = first.finish(projected)
             if not others:
                 return jax.tree.map(lambda x: aggregate(x, mask), messages)
             for perceptron in others[:-1]:
                 messages = perceptron(messages)
             return others[-1].finish_mean(messages, mask)
 
-        receiver = first.project(nodes, receiver_start)
-        return reduce_neighbours(mean_message, first.project(nodes), (edges, receiver, mask), neighbours)
+        sender, receiver = perceptrons[0].project(nodes), perceptrons[0].project(nodes, receiver_start)
+        return reduce_neighbours(mean_message, perceptrons, sender, edges, receiver, neighbours, mask)
 
 
 class GVPLayer(nn.Module):

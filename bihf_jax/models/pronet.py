@@ -99,7 +99,13 @@ class ProNetBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, nodes: Array, edges: tuple[Array, ...], neighbours: Array, node_mask: Array, row_id: Array | None
+        self,
+        nodes: Array,
+        edges: tuple[Array, ...],
+        neighbours: Array,
+        edge_mask: Array,
+        node_mask: Array,
+        row_id: Array | None,
     ) -> Array:
         """Nodes [R, L, C], edges [R, L, K, ..] (zeros where masked) -> nodes [R, L, C], zeros where masked."""
 
@@ -110,17 +116,19 @@ class ProNetBlock(nn.Module):
         sent, kept = nn.silu(dense("sent")(nodes)), nn.silu(dense("kept")(nodes))
         names = ("direction", "rotation", "position")
         filters = [
-            Filter(self.config.width, name=f"{name}_filter")(edge.shape[-1]).astype(self.dtype)
+            Filter(self.config.width, name=f"{name}_filter")(edge.shape[-1])
             for name, edge in zip(names, edges, strict=True)
         ]
 
-        def filtered(sent_here: Array, edges: tuple[Array, ...]) -> tuple[Array, ...]:
-            """Senders [R, B, K, C], edges [R, B, K, ..] -> for each feature of the edges a sum over them [R, B, C]."""
-            weights = (dense_product(edge, kernel, _EXACT) for edge, kernel in zip(edges, filters, strict=True))
-            return tuple(jnp.sum(weight * sent_here, axis=2, dtype=jnp.float32) for weight in weights)
+        def filtered(filters: list[Array], sent_here: Array, edges: tuple[Array, ...], *_: object) -> tuple[Array, ...]:
+            """Senders [.., K, C], edges [.., K, features] -> for each feature of the edges a sum over them [.., C]."""
+            kernels = (kernel.astype(self.dtype) for kernel in filters)
+            weights = (dense_product(edge, kernel, _EXACT) for edge, kernel in zip(edges, kernels, strict=True))
+            return tuple(jnp.sum(weight * sent_here, axis=-2, dtype=jnp.float32) for weight in weights)
 
+        totals = reduce_neighbours(filtered, filters, sent, edges, (), neighbours, edge_mask)
         heard = []
-        for name, total in zip(names, reduce_neighbours(filtered, sent, edges, neighbours), strict=True):
+        for name, total in zip(names, totals, strict=True):
             update = nn.silu(dense(f"{name}_sum")(total) + dense(f"{name}_own", use_bias=False)(sent))
             heard.append(Dropout(self.config.dropout, name=f"{name}_dropout")(update, row_id))
         hidden = jnp.concatenate(heard, axis=-1)
@@ -138,6 +146,7 @@ class ProNetState(NamedTuple):
     nodes: Array  # [R, L, C]
     edges: tuple[Array, Array, Array]  # [R, L, K, ..] direction, rotation and position of j; 0 where masked
     neighbours: Array  # [R, L, K]
+    edge_mask: Array  # [R, L, K]
     node_mask: Array  # [R, L]
 
 
@@ -182,7 +191,8 @@ class ProNetEncoder(nn.Module):
         )
         batch = choose_neighbours(batch, self.config)
         nodes = jnp.where(batch.structure_mask[..., None], self.node_embedding(self._node_features(batch)), 0)
-        return ProNetState(nodes, self._edge_features(batch, row_id), batch.neighbours, batch.structure_mask)
+        edges = self._edge_features(batch, row_id)
+        return ProNetState(nodes, edges, batch.neighbours, batch.neighbour_mask, batch.structure_mask)
 
     def _node_features(self, batch: ProteinBatch) -> Array:
         """`node_types` [R, L, ..], and 6 more from the backbone's torsions, 8 more from the side chain's, by level."""
@@ -213,7 +223,7 @@ class ProNetEncoder(nn.Module):
         """The blocks of one stage (from 0)."""
         nodes, first = state.nodes, stage * self.config.layers_per_stage
         for block in self.blocks[first : first + self.config.layers_per_stage]:
-            nodes = block(nodes, state.edges, state.neighbours, state.node_mask, row_id)
+            nodes = block(nodes, state.edges, state.neighbours, state.edge_mask, state.node_mask, row_id)
         return state._replace(nodes=nodes)
 
     def scalars(self, state: ProNetState) -> Array:

@@ -132,22 +132,22 @@ def test_blocks_of_slots_change_nothing(batch, edges_of_block, monkeypatch):
     neighbours, mask = structure_neighbours(batch, 6)
     edges = jnp.asarray(np.random.default_rng(1).normal(size=(*mask.shape, 3)), jnp.float32)
 
-    def reduction(senders, slots):
-        edges, mask, own = slots
+    def reduction(scale, senders, edges, mask, own):
         return {
-            "mean": aggregate(jnp.tanh(senders["a"] * edges + own[:, :, None]), mask),
+            "mean": aggregate(jnp.tanh(senders["a"] * edges * scale + own[..., None, :]), mask),
             "sum": aggregate(senders["b"], mask, "sum"),
         }
 
-    def loss(features, edges):
-        reduced = reduce_neighbours(reduction, features, (edges, mask, features["a"]), neighbours)
+    def loss(scale, features, edges):
+        reduced = reduce_neighbours(reduction, scale, features, edges, features["a"], neighbours, mask)
         return sum(jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(reduced)), reduced
 
-    compute = jax.value_and_grad(loss, (0, 1), has_aux=True)
-    at_once = quick_jit(compute)(features, edges)
+    arguments = jnp.asarray([0.5, 1.0, 2.0]), features, edges
+    compute = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)
+    at_once = quick_jit(compute)(*arguments)
     monkeypatch.setattr(graph_module, "EDGES_OF_BLOCK", edges_of_block)
-    in_blocks = quick_jit(lambda features, edges: compute(features, edges))(features, edges)
-    assert "scan" in str(jax.make_jaxpr(loss)(features, edges))
+    in_blocks = quick_jit(lambda *arguments: compute(*arguments))(*arguments)
+    assert "scan" in str(jax.make_jaxpr(loss)(*arguments))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), in_blocks, at_once)
 
 

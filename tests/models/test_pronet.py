@@ -96,7 +96,7 @@ def test_block_equals_segment_sums_on_the_flat_edge_list(batch):
         np.where(mask[..., None], rng.normal(size=(*mask.shape, width)), 0).astype(np.float32) for width in (5, 4, 3)
     )
     block = ProNetBlock(CONFIG, jnp.float32)
-    arguments = (nodes, edges, chosen.neighbours, chosen.structure_mask, None)
+    arguments = (nodes, edges, chosen.neighbours, chosen.neighbour_mask, chosen.structure_mask, None)
     variables = random_variables(block, *arguments)
     ours = np.asarray(quick_jit(lambda variables: block.apply(variables, *arguments))(variables))
 
