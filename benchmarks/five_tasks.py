@@ -135,8 +135,8 @@ STUDIES = (
     ),
     Study(
         *("lba30", "lba.py", "`lba`, 30 % identity", _LBA_METRICS),
-        "Pockets (residues within 10 Å of the ligand) with their ligand; the part of PDBbind's core set of 2013 that is "
-        "here and a few complexes more: few to learn from",
+        "Pockets (residues within 10 Å of the ligand) with their ligand; the part of PDBbind's core set of 2013 that "
+        "is here and a few complexes more: few to learn from",
         count_facts,
     ),
     Study(
@@ -153,8 +153,8 @@ STUDIES = (
     ),
     Study(
         *("bce", "bce.py", "`bce`, cross-validated", _BINDING_METRICS),
-        "Three of the five folds are here (2 to 4), and numbers are means over them. Most test entries of folds 3 and 4 "
-        "have a relative at 30 % identity in training, as the published folds allow it",
+        "Three of the five folds are here (2 to 4), and numbers are means over them. Most test entries of folds 3 and "
+        "4 have a relative at 30 % identity in training, as the published folds allow it",
         count_facts,
         seeds=(0,),
         folds=True,
