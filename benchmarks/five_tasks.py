@@ -31,8 +31,8 @@ SETTINGS = (
     "--config.encoder.plm.layers=2",
     "--config.encoder.structure.neighbours=16",
     "--config.data.neighbours=16",
-    "--config.training.evaluate_every=30",
-    "--config.training.checkpoint_every=30",
+    "--config.training.evaluate_every=25",
+    "--config.training.checkpoint_every=25",
     "--config.training.patience=4",
 )
 
@@ -265,7 +265,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--records", type=Path, required=True, help="folder of the record sets, named like the studies")
     parser.add_argument("--workdir", type=Path, required=True, help="folder of the sweeps and of five_tasks.md")
     parser.add_argument("--studies", help=f"some of {','.join(study.name for study in STUDIES)}; all if not given")
-    parser.add_argument("--steps", type=int, default=240, help="of every run, at most")
+    parser.add_argument("--steps", type=int, default=200, help="of every run, at most")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each with its share of the cores")
     return parser
 

@@ -37,6 +37,7 @@ def make_config(arg: ConfigDict, task: dict[str, Any]) -> ConfigDict:
     config.data.lengths = (1024,)  # longer proteins are cropped in training and keep their label, never in scoring
     config.data.graphs_per_row = 24
     config.data.neighbours = 24
+    config.data.balanced_sampling = 0.0
 
     config.encoder = ConfigDict()
     config.encoder.stages = 3
