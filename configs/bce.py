@@ -2,12 +2,14 @@
 
 Data: the five folds of ScanNet's BCE set, one as test and clusters of the others as validation; or contacts in your own
 complexes.
-Metrics: AUC-PR, ROC-AUC and MCC over residues, intervals over complexes; the mean of the folds is yours to take.
+Metrics: AUC-PR, ROC-AUC and MCC over residues, intervals over complexes. `experiments.sweep --folds=RECORDS` trains on
+all folds and gives their mean.
 Cost: about that of configs/ppbs.py for as many residues.
 
     python -m data_prep.build bce ... --out RECORDS
     python -m experiments.train --config=configs/bce.py:fusion=local,records=RECORDS --workdir=WORKDIR
     python -m experiments.evaluate --workdir=WORKDIR
+    python -m experiments.sweep --config=configs/bce.py --folds=RECORDS --methods=local,serial --workdir=SWEEP
 
 Arguments: as configs/ec.py, without pooling. `--config.task.positive_weight=4` counters rare epitopes.
 """

@@ -51,12 +51,26 @@ def training(arg: ConfigDict, evaluate_every: int) -> ConfigDict:
     config.steps = arg.steps
     config.log_every = 20
     config.evaluate_every = config.checkpoint_every = evaluate_every
+    config.patience = 0  # takes all its steps; 5 ends after five validations without a better one
     config.optimizer = {
         "learning_rate": arg.learning_rate,
         "warmup_steps": arg.steps // 10,
         "weight_decay": 0.05,
+        "accumulate": 1,
+        "average_decay": 0.0,
     }
     return config
+
+
+def sequence_side(arg: ConfigDict, **own: Any) -> dict[str, Any]:
+    """`config.encoder.plm`: the published ESM-2 `arg.plm`, frozen; without it one of the sizes `own` from scratch."""
+    return {"pretrained": arg.plm, "learning": {"mode": "frozen"}} if arg.plm else own
+
+
+def structure_side(arg: ConfigDict) -> dict[str, Any]:
+    """`config.encoder.structure`: the graph network `arg.gnn` in a size that goes with 64 channels."""
+    sizes = {"gvp": {"scalar_width": 64, "vector_width": 16, "message_gvps": 2}, "pronet": {"width": 64}}
+    return {"name": arg.gnn, "neighbours": 24, **sizes.get(arg.gnn, {})}
 
 
 def shrink(config: ConfigDict) -> None:

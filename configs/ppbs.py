@@ -8,7 +8,8 @@ Cost: under 30 minutes on 2 CPU cores.
     python -m experiments.train --config=configs/ppbs.py:fusion=local,records=RECORDS --workdir=WORKDIR
     python -m experiments.evaluate --workdir=WORKDIR
 
-Arguments: fusion=local|global or another of `bihf_jax.models.FUSION_METHODS`; records=DIR; steps=N; rows=N of a batch;
+Arguments: fusion=local|global or another of `bihf_jax.models.FUSION_METHODS`; records=DIR; plm=a published ESM-2, which
+stays frozen (facebook/esm2_t12_35M_UR50D, or a folder); gnn=gvp|pronet|mpnn; steps=N; rows=N of a batch;
 learning_rate=X; seed=N; runlocal=True shrinks all to a minute on a laptop.
 """
 
@@ -19,8 +20,8 @@ from configs import common
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """The config document, for `--config=configs/ppbs.py:ARG`."""
-    defaults = {"fusion": "local", "records": "runs/ppbs/records", "steps": 700, "rows": 2, "learning_rate": 1e-3}
-    arg = common.parse_arg(arg, **defaults, seed=0, runlocal=False)
+    defaults = {"fusion": "local", "records": "runs/ppbs/records", "plm": "", "gnn": "gvp"}
+    arg = common.parse_arg(arg, **defaults, steps=700, rows=2, learning_rate=1e-3, seed=0, runlocal=False)
     config = ConfigDict()
     config.seed = arg.seed
     config.task = {"name": "ppbs"}
@@ -36,8 +37,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # residues are hidden from it and most of its dropout stays on.
     config.encoder = ConfigDict()
     config.encoder.stages = 4
-    config.encoder.plm = {"layers": 4, "width": 64, "heads": 4, "dropout": 0.3}
-    config.encoder.structure = {"scalar_width": 64, "vector_width": 16, "neighbours": 24, "message_gvps": 2}
+    config.encoder.plm = common.sequence_side(arg, layers=4, width=64, heads=4, dropout=0.3)
+    config.encoder.structure = common.structure_side(arg)
     config.encoder.fusion = {"name": arg.fusion, "width": 64, "heads": 4}
     config.encoder.representation_width = 64
     config.encoder.residue_masking = 0.15

@@ -37,15 +37,12 @@ def make_config(arg: ConfigDict, task: dict[str, Any]) -> ConfigDict:
     config.data.lengths = (1024,)  # longer proteins are cropped in training and keep their label, never in scoring
     config.data.graphs_per_row = 24
     config.data.neighbours = 24
+    config.data.balanced_sampling = 0.0
 
     config.encoder = ConfigDict()
     config.encoder.stages = 3
-    if arg.plm:
-        config.encoder.plm = {"pretrained": arg.plm, "learning": {"mode": "frozen"}}
-    else:
-        config.encoder.plm = {"layers": 3, "width": 64, "heads": 4, "dropout": 0.2}
-    sizes = {"gvp": {"scalar_width": 64, "vector_width": 16, "message_gvps": 2}, "pronet": {"width": 64}}
-    config.encoder.structure = {"name": arg.gnn, "neighbours": 24, **sizes.get(arg.gnn, {})}
+    config.encoder.plm = common.sequence_side(arg, layers=3, width=64, heads=4, dropout=0.2)
+    config.encoder.structure = common.structure_side(arg)
     config.encoder.fusion = {"name": arg.fusion, "width": 64, "heads": 4}
     config.encoder.representation_width = 128
     config.encoder.residue_masking = 0.1

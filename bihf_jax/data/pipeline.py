@@ -76,11 +76,21 @@ class StepSource:
 
 
 def training_batches(
-    records: Records, shape: GridShape, host: Host, *, seed: int, first_step: int, last_step: int
+    records: Records,
+    shape: GridShape,
+    host: Host,
+    *,
+    seed: int,
+    first_step: int,
+    last_step: int,
+    weights: np.ndarray | None = None,
 ) -> Iterator[ProteinBatch]:
-    """Batches of the global steps first_step .. last_step - 1, read ahead in a background thread."""
+    """Batches of the global steps first_step .. last_step - 1, read ahead in a background thread.
+
+    `weights` [records] say how often each record comes in an epoch (`plan.draw_records`); without them, once.
+    """
     shape.validate_devices(host.global_devices)
-    schedule = Schedule(records.slots, shape, seed=seed)
+    schedule = Schedule(np.asarray(records.slots), shape, seed=seed, weights=weights)
     source = StepSource(records, schedule, last_step, shape, host, seed)
     return _read_ahead(source, first_step)
 

@@ -162,7 +162,7 @@ def plan_once(slots: Sequence[int] | np.ndarray, shape: GridShape, num_devices: 
 
 
 def _renumber(step: Step, order: np.ndarray) -> Step:
-    """A plan over reordered records, with the records' own numbers."""
+    """A plan over reordered or drawn records, with the records' own numbers."""
     return Step(step.length, tuple(tuple(int(order[i]) for i in row) for row in step.rows))
 
 
@@ -189,18 +189,43 @@ def fill(steps: Sequence[Step], slots: Sequence[int] | np.ndarray) -> float:
     return used / capacity if capacity else 0.0
 
 
+def draw_records(weights: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
+    """As many records as there are, some several times and some not at all: [records] indices, a pure function.
+
+    Args:
+      weights: [records] >= 0 with mean 1. A record of weight w comes w times, rounded up or down at random (systematic
+        sampling), so that no record is forgotten or repeated by chance alone.
+      seed: of the run.
+      epoch: number of the pass over the data.
+    """
+    rng = np.random.default_rng((seed, epoch, 1))  # not that of `make_plan`
+    order = rng.permutation(len(weights))
+    ends = np.cumsum(weights[order])
+    ends[-1] = len(weights)  # of which the sum is off by rounding
+    times = np.diff(np.floor(ends + rng.random()), prepend=0)
+    return np.repeat(order, times.astype(np.int64))
+
+
 class Schedule:
     """The endless sequence of training steps: `schedule[step]` is the plan of that global step.
 
     Epochs follow each other without a gap. Their lengths may differ by a step or two, as each is packed anew, so the
     start of an epoch is known once all earlier ones are planned; plans are cheap (about 2 microseconds a record).
+    With `weights` an epoch holds what `draw_records` gives, else every record once.
     """
 
-    def __init__(self, slots: np.ndarray, shape: GridShape, *, seed: int):
+    def __init__(self, slots: np.ndarray, shape: GridShape, *, seed: int, weights: np.ndarray | None = None):
         if not len(slots):
             raise ValueError("cannot plan over a split without records")
         self._first_step = [0]  # of each epoch planned so far
-        self._epoch_plan = functools.lru_cache(maxsize=2)(lambda e: make_plan(slots, shape, seed=seed, epoch=e))
+
+        def plan(epoch: int) -> list[Step]:
+            if weights is None:
+                return make_plan(slots, shape, seed=seed, epoch=epoch)
+            drawn = draw_records(weights, seed=seed, epoch=epoch)
+            return [_renumber(step, drawn) for step in make_plan(slots[drawn], shape, seed=seed, epoch=epoch)]
+
+        self._epoch_plan = functools.lru_cache(maxsize=2)(plan)
 
     def __getitem__(self, step: int) -> tuple[int, Step]:
         """(epoch, plan of the step)."""

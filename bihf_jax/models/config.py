@@ -396,6 +396,14 @@ class FusionConfig:
             fix = f"With output {self.output!r} nothing reads the side that is updated."
             _check("FusionConfig.direction", self.direction, valid, allowed, fix)
 
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The sides that are run: what the representation is made of, and what it hears."""
+        heard = {"both": SIDES, "to_sequence": SIDES[1:], "to_structure": SIDES[:1]}[self.direction]
+        if self.output == "both":
+            return SIDES
+        return tuple(side for side in SIDES if side == self.output or (self.kind != "none" and side in heard))
+
     @classmethod
     def named(cls, name: str, **changes: object) -> "FusionConfig":
         """The config of a method, e.g. `FusionConfig.named("serial", width=64)`."""
@@ -476,12 +484,8 @@ class EncoderConfig:
 
     @property
     def sides(self) -> tuple[str, ...]:
-        """The sides that are run: what the representation is made of, and what it hears."""
-        fusion = self.fusion
-        heard = {"both": SIDES, "to_sequence": SIDES[1:], "to_structure": SIDES[:1]}[fusion.direction]
-        if fusion.output == "both":
-            return SIDES
-        return tuple(side for side in SIDES if side == fusion.output or (fusion.kind != "none" and side in heard))
+        """The sides that are run."""
+        return self.fusion.sides
 
     @property
     def schedule(self) -> tuple[tuple[str, int], ...]:

@@ -12,6 +12,7 @@ from bihf_jax.tasks.objective import LossSums, Objective
 from bihf_jax.tasks.task import (
     TASK_TYPES,
     BinaryTask,
+    EnzymeTask,
     MulticlassTask,
     MultilabelTask,
     RankingTask,
@@ -22,6 +23,7 @@ from bihf_jax.tasks.task import (
 __all__ = [
     "TASKS",
     "BinaryTask",
+    "EnzymeTask",
     "LossSums",
     "MaskedLanguageModelling",
     "MulticlassTask",
@@ -61,7 +63,7 @@ TASKS: dict[str, TaskKind] = {
     # B-cell epitope: does an antibody bind here?
     "bce": TaskKind({"binary": BinaryTask}, "residue", Labels("residue", "binary", ("epitope",))),
     # Enzyme reaction class: one of 384 (Hermosilla et al. 2021), or any of DeepFRI's.
-    "ec": TaskKind({"multiclass": MulticlassTask, "multilabel": MultilabelTask}, "protein"),
+    "ec": TaskKind({"multiclass": EnzymeTask, "multilabel": MultilabelTask}, "protein"),
     # Model quality assessment: GDT-TS of a decoy; its group is the target.
     "mqa": TaskKind(
         {"regression": RankingTask}, "protein", defaults={"loss_name": "huber", "huber_delta": 0.1, "output": "sigmoid"}

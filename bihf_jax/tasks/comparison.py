@@ -1,6 +1,7 @@
 """Methods side by side: several seeds of each on one split, and the paired difference to the best baseline.
 
-The best baseline is picked on the validation split, so that the reported split decides nothing.
+The best baseline is picked on the validation split, so that the reported split decides nothing. In a cross-validation
+every seed has a run a fold, each scored on the items of its fold: a number is the mean over the folds.
 """
 
 import dataclasses
@@ -9,7 +10,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bihf_jax.tasks import Task, make_task, metrics
-from bihf_jax.tasks.labelled import Labelled
 from bihf_jax.tasks.tables import Table, check_same_items
 
 
@@ -23,6 +23,7 @@ class Run:
       predictions: on the reported split.
       seconds: of training.
       parameters: of the model.
+      fold: of a cross-validation; "" where there is none.
     """
 
     seed: int
@@ -30,6 +31,7 @@ class Run:
     predictions: Table
     seconds: float
     parameters: int
+    fold: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,16 +42,18 @@ class Row:
       method: its name.
       values: selection metric of each seed, in the order of `seeds`.
       seeds: of the runs.
-      interval: mean over the seeds, with the bootstrap interval over complexes.
-      validation: mean AUC-PR on the validation split.
+      metrics: every metric of the task: mean over the seeds, with the bootstrap interval over complexes.
+      interval: that of the selection metric.
+      validation: mean of the selection metric on the validation split.
       difference: mean minus the best baseline's mean, paired by complex; None for the best baseline itself.
-      seconds: of training, mean over the seeds.
+      seconds: of training, mean over the runs.
       parameters: of the model.
     """
 
     method: str
     values: tuple[float, ...]
     seeds: tuple[int, ...]
+    metrics: dict[str, metrics.Estimate]
     interval: metrics.Estimate
     validation: float
     difference: metrics.Estimate | None
@@ -82,17 +86,19 @@ def compare(
     """Methods side by side.
 
     A resample draws complexes once for all methods and seeds; a method's value in it is the mean over its seeds. So the
-    interval of a difference holds the luck of the complexes; the luck of the seeds is `Row.spread`.
+    interval of a difference holds the luck of the complexes; the luck of the seeds is `Row.spread`. Folds are drawn
+    from one by one, and averaged.
 
     Args:
-      runs: method -> its runs, all on the same residues.
+      runs: method -> its runs, all on the same residues; in a cross-validation a run for each seed and fold.
       baselines: methods that are not ours; the one with the best validation metric is compared with.
       task: of all runs, whose selection metric they are compared by; `ppbs` if None.
       num_resamples: of the bootstrap.
       seed: of the bootstrap.
 
     Raises:
-      ValueError: no runs of a method or of any baseline, or runs on different residues.
+      ValueError: no runs of a method or of any baseline, a seed without a run of some fold, or runs on different
+        residues.
     """
     if empty := [method for method, of_method in runs.items() if not of_method]:
         raise ValueError(f"no finished run of {', '.join(empty)}; finish or leave out these methods")
@@ -101,31 +107,75 @@ def compare(
         raise ValueError(f"none of the baselines {', '.join(baselines)} is among the methods {', '.join(runs)}")
     _check_same_items(runs)
     task = task or make_task("ppbs")
+    scored = {method: _Scored.of(task, of, num_resamples, seed) for method, of in runs.items()}
     validation = {method: float(np.mean([run.validation for run in of])) for method, of in runs.items()}
     best = max(candidates, key=validation.__getitem__)
-    num_groups = len(np.unique(next(iter(runs.values()))[0].predictions.labelled().groups))
-    values = {method: [selection_value(task, run.predictions) for run in of] for method, of in runs.items()}
-    means = {method: float(np.mean(of)) for method, of in values.items()}
-    resampled = {
-        method: np.mean([_resampled(task, run.predictions.labelled(), num_resamples, seed) for run in of], axis=0)
-        for method, of in runs.items()
-    }
+    first = {run.fold: run for run in next(iter(runs.values()))}
+    num_groups = sum(len(np.unique(run.predictions.labelled().groups)) for run in first.values())
+    by = task.selection_metric
+
+    def difference(method: str) -> metrics.Estimate | None:
+        if method == best:
+            return None
+        one, other = scored[method], scored[best]
+        pairs = (one.means[by], other.means[by], one.resampled[by], other.resampled[by])
+        return metrics.paired_difference(*pairs, num_groups)
+
     rows = tuple(
         Row(
             method=method,
-            values=tuple(values[method]),
-            seeds=tuple(run.seed for run in of),
-            interval=metrics.estimate(means[method], resampled[method], num_groups),
+            values=tuple(values[by] for values in scored[method].by_seed.values()),
+            seeds=tuple(scored[method].by_seed),
+            metrics=(estimates := scored[method].estimates(num_groups)),
+            interval=estimates[by],
             validation=validation[method],
-            difference=None
-            if method == best
-            else metrics.paired_difference(means[method], means[best], resampled[method], resampled[best], num_groups),
+            difference=difference(method),
             seconds=float(np.mean([run.seconds for run in of])),
             parameters=of[0].parameters,
         )
         for method, of in runs.items()
     )
-    return Comparison(rows, best, task.selection_metric)
+    return Comparison(rows, best, by)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scored:
+    """A method: its metrics by seed, means over the folds; None where one is not defined in some fold."""
+
+    by_seed: dict[int, dict[str, float | None]]
+    resampled: dict[str, np.ndarray]  # [num_resamples], means over seeds and folds
+
+    @classmethod
+    def of(cls, task: Task, runs: Sequence[Run], num_resamples: int, seed: int) -> "_Scored":
+        of_seed: dict[int, list[dict[str, float | None]]] = {}
+        resampled = []
+        for run in sorted(runs, key=lambda run: run.fold):
+            of_fold = of_seed.setdefault(run.seed, [])
+            # Each fold is drawn from anew: equal draws would tie the folds to each other.
+            draw_seed = seed + len(of_fold)
+            resampled.append(task.bootstrap(run.predictions.labelled(), num_resamples=num_resamples, seed=draw_seed))
+            of_fold.append(_metrics(task, run.predictions))
+        by_seed = {run.seed: _means(of_seed[run.seed]) for run in runs}
+        return cls(by_seed, {name: np.mean([of[name] for of in resampled], axis=0) for name in task.metric_names})
+
+    @property
+    def means(self) -> dict[str, float | None]:
+        """Over the seeds."""
+        return _means(list(self.by_seed.values()))
+
+    def estimates(self, num_groups: int) -> dict[str, metrics.Estimate]:
+        return {
+            name: metrics.estimate(value, self.resampled[name], num_groups, group="group", fault="have no such number")
+            for name, value in self.means.items()
+        }
+
+
+def _means(several: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
+    """Of each name; None where one is."""
+    return {
+        name: None if any(values[name] is None for values in several) else float(np.mean([v[name] for v in several]))
+        for name in several[0]
+    }
 
 
 def selection_value(task: Task, predictions: Table) -> float:
@@ -134,11 +184,16 @@ def selection_value(task: Task, predictions: Table) -> float:
     Raises:
       ValueError: it is not defined for these labels.
     """
+    return _metrics(task, predictions)[task.selection_metric]
+
+
+def _metrics(task: Task, predictions: Table) -> dict[str, float | None]:
+    """As `Task.metrics`, which has the selection metric or else ValueError is raised."""
     labelled = predictions.labelled()
-    value = task.metrics(labelled)[task.selection_metric] if len(labelled.labels) else None
-    if value is None:
+    values = task.metrics(labelled) if len(labelled.labels) else {}
+    if values.get(task.selection_metric) is None:
         raise ValueError(f"{metrics.title(task.selection_metric)} is not defined: {task.undefined_reason(labelled)}")
-    return value
+    return values
 
 
 def markdown(comparison: Comparison) -> str:
@@ -165,11 +220,19 @@ def markdown(comparison: Comparison) -> str:
             ]
         )
     notes = (
-        "Intervals: bootstrap over groups (complexes, targets) of the mean over seeds; "
+        "Intervals: bootstrap over groups (complexes, targets) of the mean over seeds and folds; "
         f"ahead in: share of the resamples in which the method is ahead of {_display(comparison.best_baseline)}, the "
         f"baseline with the best validation {title}. Training min: mean wall time of a run's training steps."
     )
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{notes}\n"
+
+
+def metrics_markdown(comparison: Comparison) -> str:
+    """Every metric of every method as a Markdown table."""
+    names = list(comparison.rows[0].metrics)
+    lines = [["method", *(f"{metrics.title(name)} [95 %]" for name in names)], ["---"] * (len(names) + 1)]
+    lines += [[_display(row.method), *(_interval(row.metrics[name]) for name in names)] for row in comparison.rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def as_dict(comparison: Comparison) -> dict:
@@ -180,14 +243,21 @@ def as_dict(comparison: Comparison) -> dict:
 
 
 def _check_same_items(runs: Mapping[str, Sequence[Run]]) -> None:
-    every = [(f"{method} (seed {run.seed})", run) for method, of in runs.items() for run in of]
-    first_name, first = every[0]
-    for name, run in every[1:]:
-        check_same_items(run.predictions, first.predictions, (name, first_name))
-
-
-def _resampled(task: Task, labelled: Labelled, num_resamples: int, seed: int) -> np.ndarray:
-    return task.bootstrap(labelled, num_resamples=num_resamples, seed=seed)[task.selection_metric]
+    """Every method and seed has one run of each fold, and in a fold all have the same items."""
+    firsts: dict[str, tuple[str, Run]] = {}
+    folds_of: dict[str, set[str]] = {}
+    for method, of in runs.items():
+        for run in of:
+            name = f"{method} (seed {run.seed})"
+            folds = folds_of.setdefault(name, set())
+            if run.fold in folds:
+                raise ValueError(f"{name} has two runs" + (f" of {run.fold}" if run.fold else ""))
+            folds.add(run.fold)
+            first_name, first = firsts.setdefault(run.fold, (name, run))
+            check_same_items(run.predictions, first.predictions, (name, first_name))
+    for name, folds in folds_of.items():
+        if missing := firsts.keys() - folds:
+            raise ValueError(f"{name} has no run of {', '.join(sorted(missing))}; finish it, or leave the seed out")
 
 
 def _display(name: str) -> str:

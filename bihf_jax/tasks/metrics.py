@@ -15,7 +15,7 @@ import numpy as np
 # What `residue_metrics` returns, in the order of tables.
 METRICS: tuple[str, ...] = ("auc_pr", "roc_auc", "mcc", "positive_rate")
 _TITLES = {"auc_pr": "AUC-PR", "roc_auc": "ROC-AUC", "mcc": "MCC", "f_max": "Fmax", "macro_f1": "macro F1"}
-_TITLES |= {"rmse": "RMSE", "mae": "MAE", "r2": "R²", "global_rmse": "global RMSE"}
+_TITLES |= {"level_1_accuracy": "EC level 1", "rmse": "RMSE", "mae": "MAE", "r2": "R²", "global_rmse": "global RMSE"}
 INTERVAL_LEVEL = 0.95
 DEFAULT_RESAMPLES = 1000
 # A resample can hold one class only, and then has no AUC. Up to this share of such resamples is left out of the

@@ -68,6 +68,25 @@ def multiclass_metrics(
     }
 
 
+def coarse_accuracy(
+    labels: np.ndarray, scores: np.ndarray, coarse: np.ndarray, weights: np.ndarray | None = None
+) -> float | None:
+    """Weighted share of items whose class with the highest score is of the same coarse class as the labelled one.
+
+    Args:
+      labels: [n] class indices.
+      scores: [n, classes].
+      coarse: [classes], the coarse class of each.
+      weights: [n]; None is 1 everywhere.
+
+    Returns:
+      The share, never below the accuracy; None where all weights are 0.
+    """
+    weights = np.ones(len(labels)) if weights is None else np.asarray(weights, np.float64)
+    right = coarse[np.asarray(scores).argmax(axis=1)] == coarse[np.asarray(labels).astype(np.int64)]
+    return float((weights * right).sum() / weights.sum()) if weights.sum() > 0 else None
+
+
 def multilabel_metrics(labels: np.ndarray, scores: np.ndarray) -> dict[str, float | None]:
     """`f_max` and the average precision over all pairs of protein and class (`auc_pr`, micro).
 

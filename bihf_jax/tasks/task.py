@@ -240,6 +240,19 @@ class MulticlassTask(Task):
         return protein_metrics.bootstrap(self.metrics, labelled, num_resamples=num_resamples, seed=seed)
 
 
+@dataclasses.dataclass(frozen=True)
+class EnzymeTask(MulticlassTask):
+    """One of several classes with EC numbers as names: also judged by their first number, `level_1_accuracy`."""
+
+    metric_names: ClassVar[tuple[str, ...]] = (*MulticlassTask.metric_names, "level_1_accuracy")
+    selectable: ClassVar[tuple[str, ...]] = (*MulticlassTask.selectable, "level_1_accuracy")
+
+    def metrics(self, labelled: Labelled) -> dict[str, float | None]:
+        _, level_1 = np.unique([name.partition(".")[0] for name in self.labels.names], return_inverse=True)
+        share = protein_metrics.coarse_accuracy(labelled.labels, labelled.scores, level_1, labelled.weights)
+        return {**super().metrics(labelled), "level_1_accuracy": share}
+
+
 def _class_of(value: jax.Array) -> jax.Array:
     return value[..., 0].astype(jnp.int32)
 

@@ -37,6 +37,9 @@ class DataConfig:
         cropped, for scoring larger buckets are added.
       graphs_per_row: proteins that fit into one row at most.
       neighbours: K, incoming edges of a residue.
+      balanced_sampling: exponent from 0 to 1: in an epoch a protein of a class with n training proteins is drawn in
+        proportion to n^-balanced_sampling, rare classes more than once and frequent ones in part
+        (`data.balance`). 0: every protein once; 1: all classes alike.
       shuffle_labels: a control: permutes the training labels over all labelled residues, so nothing can be learned.
     """
 
@@ -45,6 +48,7 @@ class DataConfig:
     lengths: tuple[int, ...] = (1024,)
     graphs_per_row: int = 32
     neighbours: int = 24
+    balanced_sampling: float = 0.0
     shuffle_labels: bool = False
 
     def __post_init__(self) -> None:
@@ -52,6 +56,8 @@ class DataConfig:
             raise ValueError(f"rows must be >= 1, got {self.rows}")
         if not self.lengths:
             raise ValueError("lengths needs at least one length bucket, e.g. (1024,)")
+        if not 0 <= self.balanced_sampling <= 1:
+            raise ValueError(f"balanced_sampling must be 0 to 1, got {self.balanced_sampling}")
         self.grid_shape()  # its own checks
 
     def grid_shape(self) -> GridShape:

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from bihf_jax.configuration import ConfigError
+from bihf_jax.data.balance import balanced_weights
 from bihf_jax.data.batch import ProteinBatch
 from bihf_jax.data.grid import example_batch
 from bihf_jax.data.pipeline import Host, Records, training_batches
@@ -149,6 +150,7 @@ def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
     hosts.first_then_others(lambda: keep_records(record_sets, workdir, first_host=host.index == 0))
     if config.data.shuffle_labels:
         train_records = ShuffledLabels(train_records, config.seed)
+    weights = _sampling_weights(config, train_records)
 
     # ---- model and optimizer ----------------------------------------------------------------------------------------
     model = config.make_model()
@@ -161,7 +163,7 @@ def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
     # In the host's memory: a copy on the device, beside the one that learns, would take its room during the whole run.
     state = jax.tree.map(np.asarray, init(example_batch(shape)))
     state_memory = memory.state_memory(state, plm)
-    _log_start(config, host, shape, train_records, len(validation_records), state.params)
+    _log_start(config, host, shape, train_records, weights, len(validation_records), state.params)
     _LOGGER.info("memory of a device: %s", memory.describe(state_memory, limit))
 
     # ---- restore ----------------------------------------------------------------------------------------------------
@@ -194,9 +196,20 @@ def train(config_values: Mapping[str, Any], workdir: str | Path) -> Path:
     )
     with contextlib.closing(run_log), contextlib.closing(checkpoints), _stop_on_signal() as stop_requested:
         first, last = int(state.step), config.training.steps
-        batches = training_batches(train_records, shape, host, seed=config.seed, first_step=first, last_step=last)
+        steps = {"first_step": first, "last_step": last}
+        batches = training_batches(train_records, shape, host, seed=config.seed, weights=weights, **steps)
         loop.run(state, progress, batches, hosts.StopVote(stop_requested) if host.count > 1 else stop_requested)
     return workdir
+
+
+def _sampling_weights(config: ExperimentConfig, records: Records) -> np.ndarray | None:
+    """How often each training record comes in an epoch; None where each comes once."""
+    if not config.data.balanced_sampling:
+        return None
+    try:
+        return balanced_weights(records, config.data.balanced_sampling)
+    except ValueError as error:
+        raise ConfigError(f"config.data.balanced_sampling is {config.data.balanced_sampling}: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -319,7 +332,13 @@ def validate(scorer: Scorer | SumScorer, params: Any, records: RecordSet, task: 
 
 
 def _log_start(
-    config: ExperimentConfig, host: Host, shape: GridShape, records: Records, num_validation: int, params: Any
+    config: ExperimentConfig,
+    host: Host,
+    shape: GridShape,
+    records: Records,
+    weights: np.ndarray | None,
+    num_validation: int,
+    params: Any,
 ) -> None:
     plan = make_plan(records.slots, shape, seed=config.seed)
     rows = ", ".join(f"{count} rows x {length} slots" for length, count in sorted(shape.rows.items()))
@@ -336,6 +355,11 @@ def _log_start(
         f"{config.training.steps} steps = {config.training.steps / len(plan):.1f} epochs; "
         f"fill of the first epoch {fill(plan, records.slots):.3f}",
         f"cropped in training: {cropped} records longer than {shape.max_length} slots",
+        *(
+            []
+            if weights is None
+            else [f"drawn in an epoch: each record {weights.min():.2g} to {weights.max():.2g} times"]
+        ),
         *_about_ligands(config),
         f"validation: {num_validation} records",
         f"compute type: {config.encoder.dtype}",

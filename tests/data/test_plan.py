@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bihf_jax.data.plan import GridShape, Schedule, fill, make_plan
+from bihf_jax.data.plan import GridShape, Schedule, draw_records, fill, make_plan
 
 
 def lengths(seed: int, records: int) -> np.ndarray:
@@ -92,3 +92,35 @@ def test_errors_name_the_value_and_the_fix():
         GridShape({}, 1, 1)
     with pytest.raises(ValueError, match="split without records"):
         Schedule(np.zeros(0, int), SHAPES["one bucket"], seed=0)
+
+
+def test_records_are_drawn_as_often_as_their_weights_say():
+    """Every epoch rounds each weight up or down; over many epochs the mean is the weight; it is a pure function."""
+    weights = np.random.default_rng(0).gamma(1.0, size=50)
+    weights[7] = 0
+    weights /= weights.mean()
+    epochs = [draw_records(weights, seed=3, epoch=epoch) for epoch in range(400)]
+    counts = np.array([np.bincount(drawn, minlength=50) for drawn in epochs])
+    assert (counts.sum(axis=1) == 50).all()
+    assert (np.abs(counts - weights) < 1).all()
+    np.testing.assert_allclose(counts.mean(axis=0), weights, atol=0.12)
+    np.testing.assert_array_equal(draw_records(weights, seed=3, epoch=5), epochs[5])
+    assert (draw_records(weights, seed=4, epoch=5) != epochs[5]).any()
+
+
+def test_a_weighted_schedule_holds_what_is_drawn():
+    """Each epoch of the schedule has the drawn records in rows that they fit into; equal weights are every record."""
+    slots, shape = lengths(2, 60), SHAPES["one bucket"]
+    weights = np.where(np.arange(60) < 10, 3.0, 0.6)
+    schedule = Schedule(slots, shape, seed=5, weights=weights)
+    by_epoch = {}
+    for number in range(40):
+        epoch, step = schedule[number]
+        for row in step.rows:
+            assert sum(min(slots[record], shape.max_length) for record in row) <= step.length
+            by_epoch.setdefault(epoch, []).extend(row)
+    for epoch in list(by_epoch)[:-1]:
+        assert sorted(by_epoch[epoch]) == sorted(draw_records(weights, seed=5, epoch=epoch))
+    every = Schedule(slots, shape, seed=5, weights=np.ones(60))
+    first = [record for number in range(3) for row in every[number][1].rows for record in row]
+    assert len(set(first)) == len(first)

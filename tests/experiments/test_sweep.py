@@ -1,5 +1,6 @@
 """`experiments.sweep`: finished runs are kept, a stopped sweep goes on, a failed run is named."""
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import time
 import pytest
 from filelock import FileLock
 
+from bihf_jax.data.records import METADATA_FILE
 from bihf_jax.models import FUSION_METHODS
 from bihf_jax.pretrained import PretrainedError
 from configs import ppbs
@@ -56,11 +58,11 @@ def test_a_stopped_sweep_goes_on_and_keeps_what_is_finished(command, tmp_path):
 
     done = subprocess.run(command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    compared = json.loads((tmp_path / "sweep" / "comparison.json").read_text())
+    compared = json.loads((tmp_path / "sweep" / "comparison.json").read_text())["test"]
     methods = ["local", "structure_only", "positive_rate", "logistic_regression"]
     assert [row["method"] for row in compared["rows"]] == methods
     assert compared["rows"][0]["parameters"] > compared["rows"][1]["parameters"] > 0
-    assert (tmp_path / "sweep" / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "sweep" / "comparison_test.png").read_bytes().startswith(b"\x89PNG")
     assert "| structure only | 1 |" in done.stdout
 
     again = subprocess.run(command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False)
@@ -77,20 +79,22 @@ def test_a_failed_run_is_named_and_the_others_go_on(tmp_path, monkeypatch, caplo
 
     def call(self, slot, command, log):
         started.append((command[-2:], log.parent.relative_to(tmp_path).as_posix()))
+        (log.parent / "predictions_test.csv").touch()
         log.write_text("started\n12:00:00  config.encoder.plm: no pretrained weights at 'w'\n\n")
         return int("fusion=global,seed=0" in " ".join(command))
 
     monkeypatch.setattr(sweep.Sweep, "_call", call)
     finished = []
     failed = sweep.Sweep(plan).run(lambda: finished.append(True))
-    assert failed == [("global", 0)]
+    assert list(map(str, failed)) == ["global seed 0"]
     assert "global seed 0 failed; see" in caplog.text
     assert "log.txt, which ends: 12:00:00  config.encoder.plm: no pretrained weights at 'w'\n" in caplog.text
     assert len(finished) == 3
     folders = list(dict.fromkeys(folder for _, folder in started))
     assert folders == ["local/seed_0", "global/seed_0", "local/seed_1", "global/seed_1"]
-    assert not plan.is_finished("global", 0)
-    assert plan.is_finished("global", 1)
+    assert [plan.is_finished(run) for run in plan.runs()] == [True, False, True, True]
+    more = dataclasses.replace(plan, splits=("test", "test_none"))
+    assert not any(more.is_finished(run) for run in more.runs())
 
 
 def test_two_sweeps_in_one_folder_are_refused(tmp_path, caplog):
@@ -105,7 +109,8 @@ def test_two_sweeps_in_one_folder_are_refused(tmp_path, caplog):
 def test_a_summary_that_cannot_be_made_ends_with_its_error(tmp_path, monkeypatch, caplog):
     """Weights or records that are gone when the finished runs are compared: one line and status 1, no traceback."""
     (tmp_path / "local" / "seed_0").mkdir(parents=True)
-    (tmp_path / "local" / "seed_0" / sweep.FINISHED_FILE).write_text("{}")
+    for name in (sweep.FINISHED_FILE, "predictions_test.csv"):
+        (tmp_path / "local" / "seed_0" / name).write_text("{}")
 
     def summarise(*_):
         raise PretrainedError("no pretrained weights at 'w'")
@@ -125,12 +130,38 @@ def test_a_summary_that_cannot_be_made_ends_with_its_error(tmp_path, monkeypatch
         ({"config": "configs/none.py"}, "configs/none.py does not exist"),
         ({"config_args": "records=x,seed=3"}, "--config_args sets seed"),
         ({"jobs": 0}, "--jobs is 0; it must be at least 1"),
+        ({"encoders": ("gvp", "egnn")}, "--encoders has egnn; encoders: gvp, mpnn, pronet"),
+        ({"encoders": ("gvp",), "config_args": "gnn=pronet"}, "--config_args sets gnn; the sweep does: use --encoders"),
+        ({"folds": REPOSITORY}, "holds no record set fold1"),
+        ({"overrides": ("--job=2",)}, "unknown arguments: --job=2; settings of all runs are --config.KEY=VALUE"),
     ],
 )
 def test_bad_plans_are_refused(tmp_path, changes, message):
     values = {"config": str(REPOSITORY / "configs" / "ppbs.py"), "config_args": "", "workdir": tmp_path}
     with pytest.raises(ValueError, match=message):
         sweep.Plan(**{**values, "methods": ("local",), "seeds": (0,), **changes})
+
+
+def test_runs_are_variants_by_folds_by_seeds(tmp_path):
+    """An encoder multiplies the methods that have a structure side; every fold has its records and folder."""
+    for fold in ("fold2", "fold4"):
+        (tmp_path / "bce" / fold).mkdir(parents=True)
+        (tmp_path / "bce" / fold / METADATA_FILE).write_text("{}")
+    plan = sweep.Plan(
+        *(str(REPOSITORY / "configs" / "bce.py"), "steps=9", tmp_path, ("local", "sequence_only"), (3,)),
+        encoders=("gvp", "mpnn"),
+        folds=tmp_path / "bce",
+    )
+    found = {plan.folder(run).relative_to(tmp_path).as_posix(): plan.arguments(run) for run in plan.runs()}
+    records = tmp_path / "bce"
+    assert found == {
+        "local-gvp/fold2/seed_3": f"fusion=local,seed=3,gnn=gvp,records={records / 'fold2'},steps=9",
+        "local-gvp/fold4/seed_3": f"fusion=local,seed=3,gnn=gvp,records={records / 'fold4'},steps=9",
+        "local-mpnn/fold2/seed_3": f"fusion=local,seed=3,gnn=mpnn,records={records / 'fold2'},steps=9",
+        "local-mpnn/fold4/seed_3": f"fusion=local,seed=3,gnn=mpnn,records={records / 'fold4'},steps=9",
+        "sequence_only/fold2/seed_3": f"fusion=sequence_only,seed=3,records={records / 'fold2'},steps=9",
+        "sequence_only/fold4/seed_3": f"fusion=sequence_only,seed=3,records={records / 'fold4'},steps=9",
+    }
 
 
 @pytest.mark.parametrize("method", FUSION_METHODS)

@@ -68,16 +68,46 @@ def test_the_difference_is_paired(compared):
 def test_more_seeds_of_one_prediction_change_nothing(runs):
     """The mean over seeds of equal runs is the run."""
     single = compare({"ours": runs["ours"][:1], "good": runs["good"]}, ["good"], num_resamples=50).rows[0]
-    triple = compare({"ours": runs["ours"][:1] * 3, "good": runs["good"]}, ["good"], num_resamples=50).rows[0]
+    same = [dataclasses.replace(runs["ours"][0], seed=seed) for seed in range(3)]
+    triple = compare({"ours": same, "good": runs["good"]}, ["good"], num_resamples=50).rows[0]
     assert triple.interval.low == pytest.approx(single.interval.low)
     assert triple.difference.low == pytest.approx(single.difference.low)
     assert triple.spread == 0.0
+
+
+def test_folds_are_averaged(runs):
+    """A cross-validation: each seed's number is the mean over its folds, and the interval that of the mean."""
+    folds = [make_predictions(5 + fold, signal=2.0, complexes=20) for fold in range(2)]
+    weak = [make_predictions(5 + fold, signal=0.5, score_seed=9, complexes=20) for fold in range(2)]
+
+    def runs_of_folds(tables):
+        return [Run(seed, 0.5, table, 1.0, 1, f"fold{n}") for seed in (0, 1) for n, table in enumerate(tables)]
+
+    several = {"ours": runs_of_folds(folds), "weak": runs_of_folds(weak)}
+    row = compare(several, ["weak"], num_resamples=100).rows[0]
+    alone = [
+        compare({"a": [Run(0, 0.5, table, 1.0, 1)], "b": [Run(0, 0.5, table, 1.0, 1)]}, ["b"], num_resamples=100).rows[
+            0
+        ]
+        for table in folds
+    ]
+    expected = np.mean([of.interval.value for of in alone])
+    assert row.values == pytest.approx((expected, expected))
+    assert row.seeds == (0, 1)
+    assert row.metrics["roc_auc"].value == pytest.approx(np.mean([of.metrics["roc_auc"].value for of in alone]))
+    width = row.interval.high - row.interval.low
+    assert width < min(of.interval.high - of.interval.low for of in alone)
+    with pytest.raises(ValueError, match=r"ours \(seed 1\) has no run of fold1"):
+        compare({**several, "ours": several["ours"][:3]}, ["weak"])
+    with pytest.raises(ValueError, match=r"ours \(seed 0\) has two runs of fold0"):
+        compare({**several, "ours": several["ours"][:1] * 2}, ["weak"])
 
 
 def test_tables_hold_every_method(compared):
     lines = comparison.markdown(compared).splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:6]] == ["ours", "good", "lucky", "trivial"]
     assert "best baseline" in lines[3]
+    assert "| method | AUC-PR [95 %] | ROC-AUC [95 %] | positive rate [95 %] |" in comparison.metrics_markdown(compared)
     values = json.loads(json.dumps(comparison.as_dict(compared), allow_nan=False))
     assert [row["method"] for row in values["rows"]] == ["ours", "good", "lucky", "trivial"]
 

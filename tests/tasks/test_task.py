@@ -115,6 +115,19 @@ def test_quality_is_a_sigmoid_and_ranks_the_first_value():
     assert set(resampled) == set(task.metric_names)
 
 
+def test_enzymes_are_judged_by_the_first_number_too():
+    """A call of another class with the same first EC number is right at level 1; "10.1" is not of "1"."""
+    names = ["1.1.1.1", "1.2.1.3", "10.1.1.1", "3.4.21.4"]
+    task = make_task("ec", {"labels": {"unit": "protein", "type": "multiclass", "names": names}})
+    labels, called = np.array([0, 0, 0, 3, 2]), np.array([0, 1, 2, 3, 0])
+    labelled = Labelled(labels, np.eye(4)[called], np.array([1.0, 2, 1, 1, 1]), np.arange(5))
+    values = task.metrics(labelled)
+    assert set(values) == set(task.metric_names)
+    assert values["accuracy"] == pytest.approx(2 / 6)
+    assert values["level_1_accuracy"] == pytest.approx(4 / 6)
+    assert set(task.bootstrap(labelled, num_resamples=3, seed=0)) == set(task.metric_names)
+
+
 @pytest.mark.parametrize("kind", LABELS)
 def test_proteins_without_a_label_do_not_count(kind):
     """Noise in labels and weights of unlabelled graph slots changes neither loss nor gradient."""

@@ -44,6 +44,7 @@ def changed(**values):
         ),
         ({"task__name": "pbs"}, "unknown task 'pbs'; tasks are: ppbs"),
         ({"task__positive_weight": 0}, "positive_weight must be > 0, got 0"),
+        ({"data__balanced_sampling": 2}, "balanced_sampling must be 0 to 1, got 2"),
         ({"data__rows": 0}, "config.data: rows must be >= 1, got 0"),
         ({"training__steps": 0}, "config.training: steps must be >= 1, got 0"),
         ({"training__optimizer__warmup_steps": 99}, r"warmup_steps \(99\) must be below steps \(12\)"),
