@@ -97,9 +97,9 @@ def reduce_neighbours(
     a block computes no more of the K than its slots have, to a quarter. Elsewhere all at once.
 
     Args:
-      reduction: (parameters, senders at the edges [.., K', ...], edges [.., K', ...], mask [.., K'], slots [.., ...]) ->
-        [.., ...], where [..] is [R, L] and K' is K, or [B] are slots in any order and K' the edges that they need. Its
-        value at a slot depends on that slot alone, and on no masked edge. It reads no arrays but these.
+      reduction: (parameters, senders at the edges [.., K', ...], edges [.., K', ...], mask [.., K'], slots [.., ...])
+        -> [.., ...], where [..] is [R, L] and K' is K, or [B] are slots in any order and K' the edges that they need.
+        Its value at a slot depends on that slot alone, and on no masked edge. It reads no arrays but these.
       parameters: Arrays that all slots share.
       senders: [R, L, ...] arrays that the edges gather.
       edges: [R, L, K, ...] arrays of the edges.
