@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from bihf_jax.models.platform import target_platform
+from bihf_jax.models.platform import runs_here, target_platform
 
 Array = jax.Array
 
@@ -58,4 +58,6 @@ exact_gelu.defvjp(_gelu_forward, _gelu_backward)
 
 def _normal_distribution(x: Array) -> Array:
     """Φ(x): the share of the standard normal distribution below x."""
+    if not runs_here():  # exported programs: erf, unlike erfc, is an operation that TensorFlow may not know
+        return 0.5 * jax.lax.erfc(x * -(2**-0.5))
     return 0.5 + 0.5 * jax.lax.erf(x * 2**-0.5)
