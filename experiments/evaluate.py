@@ -10,7 +10,6 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 from absl import app, flags
@@ -31,6 +30,7 @@ from bihf_jax.tasks import (
 )
 from bihf_jax.tasks.labelled import Labelled
 from bihf_jax.tasks.mlm import count_amino_acids, token_frequencies
+from bihf_jax.tasks.reports import report_of
 from bihf_jax.tasks.tables import Table, table_of
 from bihf_jax.training import hosts
 from bihf_jax.training.checkpoints import CheckpointError
@@ -127,12 +127,6 @@ def _is_binary(task: Task) -> bool:
     return task.unit == "residue" and task.type == "binary"
 
 
-def _report_of(scores: dict) -> ModuleType:
-    if scores.get("task") == MaskedLanguageModelling.name:
-        return mlm_report
-    return task_report if "task" in scores else report
-
-
 def _score_mlm(model: TrainedModel, sets: dict[str, RecordSet], splits: Sequence[str]) -> dict:
     frequencies = token_frequencies(count_amino_acids(sets["train"]))
     sums = {split: model.sums(sets[split]) for split in splits}
@@ -142,7 +136,7 @@ def _score_mlm(model: TrainedModel, sets: dict[str, RecordSet], splits: Sequence
 def _write_scores(workdir: Path, scores: dict, selection_metric: str) -> None:
     """The numbers, their table and the course of the training."""
     report.write_scores(scores, workdir / "scores.json")
-    (workdir / "scores.md").write_text(_report_of(scores).markdown_table(scores) + "\n", encoding="utf-8")
+    (workdir / "scores.md").write_text(report_of(scores).markdown_table(scores) + "\n", encoding="utf-8")
     rows = read_rows(workdir)
     plots.plot_loss_curves(rows, workdir / "loss_curves.png", title=workdir.name, metric=selection_metric)
 
@@ -204,7 +198,7 @@ def _evaluate() -> int:
     except (ConfigError, PretrainedError, RecordError, CheckpointError, json.JSONDecodeError) as error:
         return multihost.fail(error)
     if hosts.this_host().index == 0:
-        print(_report_of(scores).score_table(scores))
+        print(report_of(scores).score_table(scores))
         print(f"\nwritten to {workdir}: scores.json, scores.md, pictures and, but for task mlm, predictions_*.csv")
     return 0
 

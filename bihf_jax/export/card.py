@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bihf_jax.tasks import report
+from bihf_jax.tasks.reports import report_of
 from bihf_jax.training.model_folder import FORMS, UNKNOWN
 from bihf_jax.training.provenance import training_pocket
 
@@ -104,7 +104,8 @@ def _data(data: Mapping[str, Any] | str, config: Mapping[str, Any]) -> str:
 def _metrics(scores: Mapping[str, Any] | None) -> str:
     if scores is None:
         return "Not evaluated."
-    return "Of `experiments.evaluate`, with bootstrap intervals.\n\n" + report.markdown_table(dict(scores)).strip()
+    table = report_of(scores).markdown_table(dict(scores)).strip()
+    return f"Of `experiments.evaluate`, with bootstrap intervals.\n\n{table}"
 
 
 def _is_of_proteins(about: Mapping[str, Any]) -> bool:

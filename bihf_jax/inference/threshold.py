@@ -25,7 +25,7 @@ def validation_threshold(workdir: str | Path, step: int) -> float | None:
         return None
     try:
         scores = json.loads(path.read_text(encoding="utf-8"))
-        if scores["run"]["step"] != step:
+        if scores["run"]["step"] != step or "task" in scores:  # only binary residues have thresholds
             return None
         models = [split["scores"]["model"] for split in scores["splits"].values() if split["scores"]]
         chosen = [float(model["threshold"]) for model in models if model["threshold_source"].startswith(_CHOSEN)]

@@ -31,6 +31,15 @@ def test_the_threshold_is_that_of_the_report(tmp_path):
     assert validation_threshold(tmp_path, STEP) is None
 
 
+def test_other_tasks_have_none_and_miss_none(tmp_path, caplog):
+    """Scores of classes or numbers hold no threshold, which is no damage."""
+    scores = {"task": {"name": "lba"}, "run": {"step": STEP}, "splits": {"test": {"scores": {"model": {"r2": 1}}}}}
+    (tmp_path / SCORES_FILE).write_text(json.dumps(scores))
+    with caplog.at_level(logging.WARNING):
+        assert validation_threshold(tmp_path, STEP) is None
+    assert caplog.text == ""
+
+
 @pytest.mark.parametrize("text", ["no JSON", "[]", '{"run": {"step": 7}}', '{"run": {"step": 7}, "splits": {"a": 3}}'])
 def test_a_damaged_file_is_told_and_gives_none(tmp_path, caplog, text):
     assert validation_threshold(tmp_path, STEP) is None

@@ -10,6 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from bihf_jax.data.labels import Labels
 from bihf_jax.tasks import comparison, make_task, metrics, plots, report, task_baselines, task_report
+from bihf_jax.tasks.reports import report_of
 from bihf_jax.tasks.tables import table_of
 from tests.data.examples import random_example
 from tests.data.record_sets import LABELS, rich_example
@@ -51,6 +52,7 @@ def test_the_report_holds_the_metrics_of_each_contestant(kind, tmp_path):
     assert difference["low"] > 0
     assert difference["share_above_zero"] > 0.95
     report.write_scores(scores, tmp_path / "scores.json")
+    assert report_of(scores) is task_report
     for text in (task_report.score_table(scores), task_report.markdown_table(scores)):
         assert "model - constant" in text
         assert metrics.title(task.selection_metric) in text
