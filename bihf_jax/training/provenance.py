@@ -46,8 +46,9 @@ def keep_records(records: Sequence["RecordSet"], workdir: Path, *, first_host: b
             split.split: {"fingerprint": split.fingerprint, **metadata["splits"][split.split]} for split in records
         }
         made = {name: metadata[name] for name in ("task", "schema_version") if name in metadata}
-        if (pocket := metadata.get("source", {}).get("pocket")) is not None:  # of `lba`
-            made["pocket"] = pocket
+        source = metadata.get("source")  # of `lba` a mapping that names the pocket
+        if isinstance(source, Mapping) and source.get("pocket") is not None:
+            made["pocket"] = source["pocket"]
         scratch = path.with_suffix(".tmp")
         scratch.write_text(json.dumps({**made, "splits": splits}, indent=2) + "\n", encoding="utf-8")
         os.replace(scratch, path)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from bihf_jax.configuration import ConfigError
-from bihf_jax.training.provenance import RECORDS_FILE, keep_records, read_records
+from bihf_jax.training.provenance import RECORDS_FILE, keep_records, read_records, training_data, training_pocket
 
 
 def splits(train="aaa", validation="bbb"):
@@ -36,6 +36,16 @@ def test_what_is_kept(tmp_path):
     keep_records(splits(), tmp_path, first_host=True)
     with pytest.raises(ConfigError, match=r"trained on other records \(validation was bbb, is ccc\); give the old"):
         keep_records(splits(validation="ccc"), tmp_path, first_host=True)
+
+
+def test_the_pocket_is_kept(tmp_path):
+    """Where the records are of pockets, the run and what is exported of it say so; no path of the source is kept."""
+    records = splits()
+    records[0].metadata["source"] = {"structures": "PDBbind", "pocket": 8.0}
+    keep_records(records, tmp_path, first_host=True)
+    assert training_pocket(training_data(tmp_path, {})) == 8.0
+    assert "PDBbind" not in (tmp_path / RECORDS_FILE).read_text()
+    assert training_pocket(None) is None
 
 
 def test_a_run_that_began_without_it(tmp_path):
