@@ -356,8 +356,9 @@ class Protein:
         """Check what must hold of every protein and is too slow to check on construction.
 
         Shapes and dtypes are checked on construction. This adds: coordinates and B factors are finite, 0 where masked;
-        residue types exist and have the atoms of the mask; label numbers rise from 1 along each chain; insertion codes
-        and chain ids are ASCII, and `MADE_UP_NUMBER` stands at unresolved residues only; the same of the ligands.
+        coordinates are at most `parsing.MAX_COORDINATE`; residue types exist and have the atoms of the mask; label
+        numbers rise from 1 along each chain; insertion codes and chain ids are ASCII, and `MADE_UP_NUMBER` stands at
+        unresolved residues only; the same of the ligands.
 
         Raises:
           ValueError: naming the source, the field, and the first residue, chain or atom where it does not hold.
@@ -371,6 +372,8 @@ class Protein:
             self._require(np.isfinite(array).all(axis=(1, 2)), f"{name} must be finite")
             zero = (array == 0).all(axis=2) | self.atom_mask
             self._require(zero.all(axis=1), f"{name} must be 0 where atom_mask is False")
+        near = (np.abs(self.atom_positions) <= parsing.MAX_COORDINATE).all(axis=(1, 2))
+        self._require(near, f"atom_positions must be at most {parsing.MAX_COORDINATE:,.0f} Å")
         same_chain = np.diff(self.chain_index, prepend=-1) == 0
         rises = np.diff(self.label_residue_number, prepend=0) > 0
         numbered = (self.label_residue_number > 0) & (rises | ~same_chain)

@@ -11,7 +11,7 @@ from Bio.PDB import MMCIFParser, PDBParser
 from Bio.PDB.parse_pdb_header import parse_pdb_header
 
 from bihf_jax.protein import Ligands, Protein, StructureError, residue_constants, writing
-from bihf_jax.protein.parsing import MADE_UP_NUMBER
+from bihf_jax.protein.parsing import MADE_UP_NUMBER, MAX_COORDINATE
 from tests.protein.compare import assert_same, differences
 from tests.protein.conftest import sample_files
 from tests.protein.synthetic import Atom, chain_of, mmcif_text, pdb_text, remark_465, seqres
@@ -91,8 +91,9 @@ def test_mmcif_holds_every_float32(write):
     protein = random_protein(0)
     rng = np.random.default_rng(1)
     scale = 10.0 ** rng.integers(-20, 20, protein.atom_positions.shape)
-    positions = (rng.normal(size=scale.shape) * scale * protein.atom_mask[..., None]).astype(np.float32)
-    protein = dataclasses.replace(protein, atom_positions=positions, b_factors=positions[..., 0])
+    values = (rng.normal(size=scale.shape) * scale * protein.atom_mask[..., None]).astype(np.float32)
+    positions = np.clip(values, -MAX_COORDINATE, MAX_COORDINATE)  # beyond is refused, see below
+    protein = dataclasses.replace(protein, atom_positions=positions, b_factors=values[..., 0])
     _assert_round_trip(write, protein, "mmCIF")
 
 
@@ -305,7 +306,7 @@ def test_numbers_that_pdb_would_lose(write):
 
 
 def test_what_no_format_can_say_is_refused(write):
-    """Two residues of one number, and an id that gemmi writes without quotes, are errors that say what to do."""
+    """Two residues of one number, an id that gemmi leaves without quotes, atoms far away: errors say what to do."""
     text = pdb_text(chain_of("ACD", " "), chain_of("ACD", " ", seed=1, shift=(50.0, 0, 0)))
     protein = Protein.from_file(write(text))
     with pytest.raises(StructureError, match=r"2 residues of chain '' have the number 1: number them apart"):
@@ -313,6 +314,12 @@ def test_what_no_format_can_say_is_refused(write):
     protein = _changed(Protein.from_file(write(_with_gap())), label_chain_ids=('"B',))
     with pytest.raises(StructureError, match=r"^made.pdb: mmCIF cannot say this protein: .*unterminated"):
         protein.to_mmcif()
+    protein = Protein.from_file(write(_with_gap()))
+    protein = _changed(protein, atom_positions=protein.atom_positions * np.float32(1e6))
+    with pytest.raises(StructureError, match=r"beyond 1,000,000 Å is read as none: move the protein to the origin"):
+        protein.to_mmcif()
+    with pytest.raises(ValueError, match=r"^made.pdb: atom_positions must be at most 1,000,000 Å"):
+        protein.validate()
 
 
 def test_differences_after_writing_are_found(write, complex_text):
