@@ -16,7 +16,7 @@ import numpy as np
 
 from bihf_jax.protein import residue_constants
 from bihf_jax.protein.ligands import Ligands
-from bihf_jax.protein.parsing import MADE_UP_NUMBER, MAX_COORDINATE, StructureError, flat_atoms
+from bihf_jax.protein.parsing import MADE_UP_NUMBER, StructureError, flat_atoms
 
 if TYPE_CHECKING:
     from bihf_jax.protein.protein import Protein
@@ -103,8 +103,6 @@ def _fix(protein: "Protein", file_format: str) -> str:
     (chain, number, code), times = collections.Counter(keys).most_common(1)[0]
     if times > 1:
         return f"{times} residues of chain {chain!r} have the number {number}{code.strip()}: number them apart"
-    if (np.abs(protein.atom_positions) > MAX_COORDINATE).any():
-        return f"a coordinate beyond {MAX_COORDINATE:,.0f} Å is read as none: move the protein to the origin"
     return {
         "PDB": "write mmCIF (.cif)",
         "mmCIF": "give each chain an author and a label id of its own, and two residues with atoms",
