@@ -249,7 +249,7 @@ class GVPMessages(nn.Module):
             mask: Array,
             receiver: ScalarsVectors,
         ) -> ScalarsVectors:
-            """Senders at the edges and edges [.., K, channels], mask [.., K], receivers [.., channels] -> the like."""
+            """Senders and edges [.., K, channels], mask [.., K], receivers [.., channels] -> like the receivers."""
             first, *others = perceptrons
             receiver = jax.tree.map(lambda x: jnp.expand_dims(x, mask.ndim - 1), receiver)
             projected = jax.tree.map(lambda *parts: sum(parts), sender, first.project(edges, edge_start), receiver)

@@ -24,7 +24,7 @@ from bihf_jax.models.features import (
     node_types,
     torsion_features,
 )
-from bihf_jax.models.graph import reduce_neighbours
+from bihf_jax.models.graph import reduce_neighbours, sum_edges
 from bihf_jax.models.relative_geometry import edge_geometry, euler_geometry
 
 Array = jax.Array
@@ -124,7 +124,7 @@ class ProNetBlock(nn.Module):
             """Senders [.., K, C], edges [.., K, features] -> for each feature of the edges a sum over them [.., C]."""
             kernels = (kernel.astype(self.dtype) for kernel in filters)
             weights = (dense_product(edge, kernel, _EXACT) for edge, kernel in zip(edges, kernels, strict=True))
-            return tuple(jnp.sum(weight * sent_here, axis=-2, dtype=jnp.float32) for weight in weights)
+            return tuple(sum_edges(weight * sent_here, sent_here.ndim - 2) for weight in weights)
 
         totals = reduce_neighbours(filtered, filters, sent, edges, (), neighbours, edge_mask)
         heard = []

@@ -127,9 +127,13 @@ def test_graph_pool_is_the_mean_of_each_protein(batch):
 
 @pytest.mark.parametrize("edges_of_block", [60, 64, 100])
 def test_blocks_of_slots_change_nothing(batch, edges_of_block, monkeypatch):
-    """Values and gradients of senders and slots are those of all edges at once, also where blocks do not divide L."""
+    """Values and all gradients are those of all edges at once, also where blocks do not divide the slots.
+
+    Slots have from none to all of their edges, with gaps among them.
+    """
     features = {"a": slot_features(batch), "b": slot_features(batch, 2)[..., None]}
     neighbours, mask = structure_neighbours(batch, 6)
+    mask &= jnp.asarray(np.random.default_rng(2).random(mask.shape) < np.linspace(0, 1, mask.shape[1])[:, None])
     edges = jnp.asarray(np.random.default_rng(1).normal(size=(*mask.shape, 3)), jnp.float32)
 
     def reduction(scale, senders, edges, mask, own):
