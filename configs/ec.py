@@ -13,8 +13,8 @@ start, not a reproduction.
 Arguments: fusion=local|global or another of `bihf_jax.models.FUSION_METHODS`; records=DIR; plm=a published ESM-2, which
 stays frozen; gnn=gvp|pronet|mpnn; pooling=mean|attention; steps=N; rows=N of a batch; learning_rate=X; seed=N;
 runlocal=True; task.SETTING=VALUE of docs/tasks.md. Rare classes count more with task.class_balance=0.5 (their weight in
-the loss; multiclass), or are drawn more often with `--config.data.balanced_sampling=0.5`; of several classes, those that
-a protein has count more with task.positive_weight=5.
+the loss; multiclass), or are drawn more often with `--config.data.balanced_sampling=0.5`; of several classes, those
+that a protein has count more with task.positive_weight=5.
 """
 
 from ml_collections import ConfigDict
