@@ -42,8 +42,6 @@ setup(
     extras_require={
         # Embeddings in HDF5; npz needs nothing.
         "hdf5": ["h5py>=3.11"],
-        # Predictions in Parquet beside CSV.
-        "parquet": ["pyarrow>=18"],
         # Fetching pretrained weights; files that are at hand need nothing.
         "hub": ["huggingface_hub>=1.0"],
         # Writing records through TensorFlow Datasets needs TensorFlow; reading them does not.
