@@ -11,7 +11,7 @@ Cost: about that of configs/ppbs.py for as many residues.
     python -m experiments.evaluate --workdir=WORKDIR
     python -m experiments.sweep --config=configs/bce.py --folds=RECORDS --methods=local,serial --workdir=SWEEP
 
-Arguments: as configs/ec.py, without pooling. `--config.task.positive_weight=4` counters rare epitopes.
+Arguments: as configs/ec.py, without pooling. `task.positive_weight=4` counters rare epitopes.
 """
 
 from ml_collections import ConfigDict

@@ -11,7 +11,8 @@ def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
 
     Args:
       arg: the text after the colon; a bare `name` stands for `name=True`.
-      **defaults: every allowed name with its default, whose type a value must have.
+      **defaults: every allowed name with its default, whose type a value must have. A default `{}` takes what is named
+        below it, as `task.class_balance=0.5`; whoever reads that knows which names there are.
 
     Returns:
       The settings.
@@ -24,6 +25,10 @@ def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
         if not item:
             continue
         name, _, text = item.partition("=")
+        group, dot, key = name.partition(".")
+        if dot and isinstance(defaults.get(group), dict):
+            settings[group][key] = _literal(text)
+            continue
         if name not in defaults:
             raise ValueError(f"unknown config argument {name!r}; allowed: {', '.join(defaults)}")
         default = defaults[name]
@@ -38,6 +43,14 @@ def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
             raise ValueError(f"config argument {name}={text!r} is not a {type(default).__name__}")
         settings[name] = value
     return settings
+
+
+def _literal(text: str) -> Any:
+    """A number where it is one, else the text."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def training(arg: ConfigDict, evaluate_every: int) -> ConfigDict:

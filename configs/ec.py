@@ -12,9 +12,9 @@ start, not a reproduction.
 
 Arguments: fusion=local|global or another of `bihf_jax.models.FUSION_METHODS`; records=DIR; plm=a published ESM-2, which
 stays frozen; gnn=gvp|pronet|mpnn; pooling=mean|attention; steps=N; rows=N of a batch; learning_rate=X; seed=N;
-runlocal=True. Rare classes count more with `--config.task.class_balance=0.5` (their weight in the loss; multiclass), or
-are drawn more often with `--config.data.balanced_sampling=0.5`; the classes that a protein has, of several, with
-`--config.task.positive_weight=5`.
+runlocal=True; task.SETTING=VALUE of docs/tasks.md. Rare classes count more with task.class_balance=0.5 (their weight in
+the loss; multiclass), or are drawn more often with `--config.data.balanced_sampling=0.5`; of several classes, those
+that a protein has count more with task.positive_weight=5.
 """
 
 from ml_collections import ConfigDict

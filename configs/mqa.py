@@ -10,7 +10,7 @@ Cost: not measured at full size. runlocal=True takes a minute on a laptop.
     python -m experiments.train --config=configs/mqa.py:fusion=local,records=RECORDS --workdir=WORKDIR
     python -m experiments.evaluate --workdir=WORKDIR
 
-Arguments: as configs/ec.py. The loss is Huber's on a sigmoid; `--config.task.selection_metric=global_spearman` picks
+Arguments: as configs/ec.py. The loss is Huber's on a sigmoid; `task.selection_metric=global_spearman` picks
 the checkpoint by rank.
 """
 

@@ -10,7 +10,7 @@ Cost: under 30 minutes on 2 CPU cores.
 
 Arguments: fusion=local|global or another of `bihf_jax.models.FUSION_METHODS`; records=DIR; plm=a published ESM-2, which
 stays frozen (facebook/esm2_t12_35M_UR50D, or a folder); gnn=gvp|pronet|mpnn; steps=N; rows=N of a batch;
-learning_rate=X; seed=N; runlocal=True shrinks all to a minute on a laptop.
+learning_rate=X; seed=N; task.positive_weight=X; runlocal=True shrinks all to a minute on a laptop.
 """
 
 from ml_collections import ConfigDict
@@ -21,10 +21,10 @@ from configs import common
 def get_config(arg: str | None = None) -> ConfigDict:
     """The config document, for `--config=configs/ppbs.py:ARG`."""
     defaults = {"fusion": "local", "records": "runs/ppbs/records", "plm": "", "gnn": "gvp"}
-    arg = common.parse_arg(arg, **defaults, steps=700, rows=2, learning_rate=1e-3, seed=0, runlocal=False)
+    arg = common.parse_arg(arg, **defaults, steps=700, rows=2, learning_rate=1e-3, seed=0, runlocal=False, task={})
     config = ConfigDict()
     config.seed = arg.seed
-    config.task = {"name": "ppbs"}
+    config.task = {"name": "ppbs", **arg.task}
 
     config.data = ConfigDict()
     config.data.records = arg.records

@@ -10,6 +10,7 @@ from configs import common
 ARGUMENTS: dict[str, Any] = {
     **{"fusion": "local", "records": "", "plm": "", "gnn": "gvp", "pooling": "mean"},
     **{"steps": 2000, "rows": 4, "learning_rate": 1e-3, "seed": 0, "runlocal": False},
+    "task": {},
 }
 
 
@@ -19,7 +20,7 @@ def protein_config(arg: str | None, task: dict[str, Any], **defaults: Any) -> Co
     Args:
       arg: the text after the colon of `--config`; see `ARGUMENTS`. `plm` is a published ESM-2 that the sequence side
         starts from, frozen (e.g. facebook/esm2_t12_35M_UR50D, or a folder); without it a small one learns from scratch.
-      task: name and settings of the task.
+      task: name and settings of the task, to which `task.SETTING=VALUE` of the argument are added.
       **defaults: of arguments, where the document's differ from `ARGUMENTS`.
     """
     return make_config(common.parse_arg(arg, **{**ARGUMENTS, **defaults}), task)
@@ -29,7 +30,7 @@ def make_config(arg: ConfigDict, task: dict[str, Any]) -> ConfigDict:
     """As `protein_config`, from parsed arguments."""
     config = ConfigDict()
     config.seed = arg.seed
-    config.task = task
+    config.task = {**task, **arg.task}
 
     config.data = ConfigDict()
     config.data.records = arg.records

@@ -1,11 +1,13 @@
 """Scores a trained model: `python -m experiments.evaluate --workdir=DIR`.
 
 Restores the best checkpoint and scores each split in the metrics of the task, beside two trivial baselines on the same
-residues or proteins (`tasks.task_baselines`). Prints the table; writes `scores.json`, `scores.md`, a CSV of predictions
-a split, and PNG pictures into the run's folder. Several hosts share the scoring: docs/multihost.md.
+residues or proteins (`tasks.task_baselines`). Prints the table; writes `scores.json`, `scores.md`, the predictions of
+each split as CSV (as Parquet, too, where pyarrow is installed) and PNG pictures into the run's folder. Several hosts
+share the scoring: docs/multihost.md.
 """
 
 import dataclasses
+import importlib.util
 import json
 import logging
 from collections.abc import Sequence
@@ -31,7 +33,7 @@ from bihf_jax.tasks import (
 from bihf_jax.tasks.labelled import Labelled
 from bihf_jax.tasks.mlm import count_amino_acids, token_frequencies
 from bihf_jax.tasks.reports import report_of
-from bihf_jax.tasks.tables import Table, table_of
+from bihf_jax.tasks.tables import Table, table_of, write_parquet
 from bihf_jax.training import hosts
 from bihf_jax.training.checkpoints import CheckpointError
 from bihf_jax.training.evaluation import TrainedModel
@@ -143,8 +145,13 @@ def _write_scores(workdir: Path, scores: dict, selection_metric: str) -> None:
 
 def _write(workdir: Path, task: Task, scores: dict, predictions: dict[str, dict[str, Table]]) -> None:
     _write_scores(workdir, scores, task.selection_metric)
+    with_parquet = importlib.util.find_spec("pyarrow") is not None
+    if not with_parquet:
+        _LOGGER.info("predictions as CSV only; Parquet needs pyarrow: pip install 'bihf_jax[parquet]'")
     for split, contestants in predictions.items():
         contestants["model"].write_csv(workdir / f"predictions_{split}.csv")
+        if with_parquet:
+            write_parquet(contestants["model"], workdir / f"predictions_{split}.parquet")
         _draw(workdir, task, split, {name: table.labelled() for name, table in contestants.items()})
 
 
@@ -165,9 +172,12 @@ def _draw(workdir: Path, task: Task, split: str, contestants: dict[str, Labelled
         # One control is enough. Of several classes, every pair of protein and class is a point of the curve.
         drawn = {name: _flat(of) for name, of in contestants.items() if not name.startswith("control_")}
         if reason := metrics.undefined_reason(drawn["model"].labels, drawn["model"].weights):
-            _LOGGER.warning("no precision-recall curve of the %s split: %s", split, reason)
-        else:
-            plots.plot_precision_recall(drawn, workdir / f"pr_curve_{split}.png", title)
+            _LOGGER.warning("no curves of the %s split: %s", split, reason)
+            return
+        plots.plot_precision_recall(drawn, workdir / f"pr_curve_{split}.png", title)
+        plots.plot_roc(drawn, workdir / f"roc_curve_{split}.png", title)
+        model, names = drawn["model"], ("score", "share that is positive")
+        plots.plot_calibration(model.scores, model.labels > 0.5, workdir / f"calibration_{split}.png", title, names)
 
 
 def _flat(labelled: Labelled) -> Labelled:

@@ -112,6 +112,19 @@ def precision_recall_curve(
     return true_positive[counted] / called[counted], true_positive[counted] / true_positive[-1]
 
 
+def roc_curve(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """(false positive rate [T + 1], true positive rate [T + 1]): 0, then at the T distinct scores, highest first.
+
+    Raises:
+      ValueError: as `residue_metrics`, or labels of one class only.
+    """
+    ranking = _Ranking(labels, scores, weights)
+    if reason := undefined_reason(labels, weights):
+        raise ValueError(f"a ROC curve needs positives and negatives: {reason}")
+    true_positive, false_positive = (np.append(0.0, counts) for counts in ranking.cumulative(ranking.weights))
+    return false_positive / false_positive[-1], true_positive / true_positive[-1]
+
+
 def resample_counts(num_groups: int, num_resamples: int = DEFAULT_RESAMPLES, seed: int = 0) -> np.ndarray:
     """How often each complex is drawn: int64 [num_resamples, num_groups], every row sums to num_groups.
 

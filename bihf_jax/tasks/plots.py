@@ -4,7 +4,7 @@ Colours are `figures.COLOURS`, and every line has its own dash too.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,28 +65,60 @@ def plot_precision_recall(contestants: Mapping[str, Labelled], path: str | os.Pa
     Raises:
       ValueError: no contestants, more than there are line styles, no labelled residues, or one class only.
     """
-    if not 1 <= len(contestants) <= len(_LINES) + 1:
-        raise ValueError(f"{len(contestants)} contestants; one picture holds 1 to {len(_LINES) + 1}, split it")
     figure = new_figure(6.4, 6.0)
     axes = figure.subplots()
-    rate, lines = None, iter(_LINES)
-    for name, (labels, scores, weights, _) in contestants.items():
-        reason = metrics.undefined_reason(labels, weights)
-        if reason:
-            raise ValueError(f"no precision-recall curve for {name!r}: {reason}")
-        values = metrics.residue_metrics(labels, scores, weights, threshold=0.5)
+    rate = None
+    for label, values, labelled, line in _curves(contestants, "auc_pr"):
         rate = values["positive_rate"]
-        if np.ptp(scores) == 0:
+        if line is None:
             continue
-        precision, recall = metrics.precision_recall_curve(labels, scores, weights)
-        colour, dash = next(lines)
-        label = f"{name.replace('_', ' ')}, AUC-PR {values['auc_pr']:.3f}"
+        precision, recall = metrics.precision_recall_curve(labelled.labels, labelled.scores, labelled.weights)
         start = np.append(0.0, recall), np.append(precision[0], precision)
-        axes.step(*start, where="pre", color=colour, linestyle=dash, linewidth=1.6, label=label)
+        axes.step(*start, where="pre", linewidth=1.6, label=label, **line)
     axes.axhline(rate, color=_GREY, linestyle=(0, (2, 2)), linewidth=1.3, label=f"positive rate {rate:.3f}")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)  # a good curve fills every corner
     save_figure(figure, path, title)
+
+
+def plot_roc(contestants: Mapping[str, Labelled], path: str | os.PathLike[str], title: str = "") -> None:
+    """ROC curves of contestants on one split, with chance as the diagonal; writes a PNG. As `plot_precision_recall`."""
+    figure = new_figure(6.4, 6.0)
+    axes = figure.subplots()
+    for label, _, labelled, line in _curves(contestants, "roc_auc"):
+        if line is not None:
+            axes.plot(
+                *metrics.roc_curve(labelled.labels, labelled.scores, labelled.weights),
+                **(line | {"linewidth": 1.6, "label": label}),
+            )
+    axes.plot([0, 1], [0, 1], color=_GREY, linestyle=(0, (2, 2)), linewidth=1.3, label="chance 0.500")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="false positive rate", ylabel="true positive rate")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    save_figure(figure, path, title)
+
+
+def _curves(
+    contestants: Mapping[str, Labelled], metric: str
+) -> Iterator[tuple[str, Mapping[str, float], Labelled, dict[str, Any] | None]]:
+    """Of each contestant the label with its `metric`, all metrics, its items and its line; None if scores are equal.
+
+    Raises:
+      ValueError: no contestants, more than there are line styles, no labelled residues, or one class only.
+    """
+    if not 1 <= len(contestants) <= len(_LINES) + 1:
+        raise ValueError(f"{len(contestants)} contestants; one picture holds 1 to {len(_LINES) + 1}, split it")
+    lines = iter(_LINES)
+    for name, labelled in contestants.items():
+        labels, scores, weights, _ = labelled
+        if reason := metrics.undefined_reason(labels, weights):
+            raise ValueError(f"no curve for {name!r}: {reason}")
+        values = metrics.residue_metrics(labels, scores, weights, threshold=0.5)
+        label = f"{name.replace('_', ' ')}, {metrics.title(metric)} {values[metric]:.3f}"
+        line = None
+        if np.ptp(scores) > 0:
+            colour, dash = next(lines)
+            line = {"color": colour, "linestyle": dash}
+        yield label, values, labelled, line
 
 
 def plot_comparison(
@@ -170,15 +202,20 @@ def plot_scatter(
 
 
 def plot_calibration(
-    confidence: np.ndarray, correct: np.ndarray, path: str | os.PathLike[str], title: str = ""
+    confidence: np.ndarray,
+    correct: np.ndarray,
+    path: str | os.PathLike[str],
+    title: str = "",
+    names: tuple[str, str] = ("confidence", "share that is right"),
 ) -> None:
     """Share that is right over the confidence, in ten bins, and how many are in each; writes a PNG.
 
     Args:
-      confidence: [n] probability of what was called.
-      correct: [n] bool, whether it was right.
+      confidence: [n] probability of what was called, or of the positive class.
+      correct: [n] bool, whether it was right, or positive.
       path: of the PNG.
       title: above the picture.
+      names: of the axes.
     """
     bins = np.minimum((confidence * 10).astype(int), 9)
     number = np.bincount(bins, minlength=10)
@@ -189,10 +226,10 @@ def plot_calibration(
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1.2, label="calibrated")
     upper.plot(centre, share, color=_BLUE, marker="o", linewidth=1.6, label="model")
-    upper.set(ylabel="share that is right", ylim=(0, 1.02), xlim=(0, 1))
+    upper.set(ylabel=names[1], ylim=(0, 1.02), xlim=(0, 1))
     upper.legend(loc="upper left")
     lower.bar(np.arange(10) / 10 + 0.05, number, width=0.09, color=_SKY)
-    lower.set(xlabel="confidence", ylabel="number")
+    lower.set(xlabel=names[0], ylabel="number")
     save_figure(figure, path, title)
 
 

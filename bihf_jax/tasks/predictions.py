@@ -108,6 +108,18 @@ class Predictions:
             writer.writerows(self._rows())
         part.replace(path)
 
+    def columns(self) -> dict[str, np.ndarray]:
+        """The columns of the CSV file as arrays [M], text as it is; `label` is a masked array."""
+        scores = self.score.reshape(len(self.record), max(1, len(self.score_names)))
+        of_record = {"file": self.sources, "record_id": self.record_ids, "group": self.groups}
+        values = {name: np.asarray(texts, dtype=str)[self.record] for name, texts in of_record.items()}
+        values |= {name: getattr(self, name) for name in ("chain", "residue_number", "amino_acid", "weight")}
+        values["insertion_code"] = np.char.strip(self.insertion_code)
+        values["label"] = np.ma.masked_array(self.label, ~self.label_mask)
+        names = _columns(self.score_names)
+        values |= dict(zip((name for name in names if name.startswith("score")), scores.T, strict=True))
+        return {name: values[name] for name in names}
+
     def _rows(self) -> Iterable[tuple[str, ...]]:
         sources = [escape_cell(source) for source in self.sources]
         record_ids = [escape_cell(record_id) for record_id in self.record_ids]

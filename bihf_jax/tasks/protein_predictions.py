@@ -87,6 +87,19 @@ class ProteinPredictions:
                 )
         part.replace(path)
 
+    def columns(self) -> dict[str, np.ndarray]:
+        """The columns of the CSV file as arrays [M], text as it is; labels and their names are masked arrays."""
+        values = {"record_id": self.record_ids, "file": self.sources, "group": self.groups}
+        columns = {name: np.asarray(texts, dtype=str) for name, texts in values.items()}
+        if self.labels.type == "multiclass":
+            names = np.asarray(self.labels.names, dtype=str)
+            columns["label_name"] = np.ma.masked_array(names[self.label[:, 0].astype(int)], ~self.label_mask)
+            columns["predicted_name"] = names[self.score.argmax(axis=1)]
+        for name, label in zip(_label_columns(self.labels), self.label.T, strict=True):
+            columns[name] = np.ma.masked_array(label, ~self.label_mask)
+        columns |= dict(zip(_score_columns(self.labels), self.score.T, strict=True))
+        return {**columns, "weight": self.weight}
+
     def _class_names(self, number: int, has_label: bool) -> tuple[str, str]:
         names = self.labels.names
         label = escape_cell(names[int(self.label[number, 0])]) if has_label else ""

@@ -31,6 +31,7 @@ def test_every_study_is_a_sweep_that_its_document_takes(study, tmp_path):
         config = document.get_config(plan.arguments(run))
         assert config.data.records == str(tmp_path / study.name / run.fold).rstrip("/")
         assert config.training.steps == 50
+        assert config.task.get("selection_metric", study.metrics[0]) in study.metrics
         for setting in plan.overrides:
             path, _, value = setting.removeprefix("--config.").partition("=")
             *folders, key = path.split(".")

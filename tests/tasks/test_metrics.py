@@ -112,6 +112,19 @@ def test_threshold_separates_neighbouring_float32_scores():
     assert metrics.residue_metrics([1, 0], scores, None, threshold)["mcc"] == 1
 
 
+def test_roc_curve_has_the_area_of_roc_auc():
+    """It starts at (0, 0), ends at (1, 1), and its trapezoids add up, ties and weights included."""
+    generator = np.random.default_rng(4)
+    labels, weights = generator.integers(0, 2, 80), generator.uniform(0, 2, 80)
+    scores = np.round(generator.random(80) + 0.3 * labels, 1)
+    false, true = metrics.roc_curve(labels, scores, weights)
+    assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
+    area = np.sum(np.diff(false) * (true[1:] + true[:-1]) / 2)
+    assert area == pytest.approx(metrics.residue_metrics(labels, scores, weights, 0.5)["roc_auc"])
+    with pytest.raises(ValueError, match="a ROC curve needs positives and negatives: no negative among 80"):
+        metrics.roc_curve(np.ones(80), scores, weights)
+
+
 def test_precision_recall_curve_has_the_area_of_auc_pr():
     """The steps of the curve enclose the average precision, and recall ends at 1."""
     labels, scores, weights, _ = random_residues(5)

@@ -66,15 +66,16 @@ def test_nothing_to_draw_is_refused(tmp_path):
         plots.plot_loss_curves([{"kind": "start", "step": 0}], tmp_path / "loss.png")
 
 
-def test_precision_recall_picture_shows_every_contestant(tmp_path):
-    """Model, baseline and the line of the positive rate each leave pixels; the constant contestant adds no curve."""
+@pytest.mark.parametrize("plot", [plots.plot_precision_recall, plots.plot_roc])
+def test_a_picture_of_curves_shows_every_contestant(plot, tmp_path):
+    """Model, baseline and the line of a guess each leave pixels; the constant contestant adds no curve."""
     model, weak = make_predictions(0), make_predictions(0, signal=0.5, score_seed=1)
     constant = dataclasses.replace(model, score=np.full_like(model.score, 0.2))
     with_constant = {"model": model, "positive_rate": constant, "logistic_regression": weak}
     with_constant = {name: predictions.labelled() for name, predictions in with_constant.items()}
-    plots.plot_precision_recall(with_constant, tmp_path / "a.png", "test")
+    plot(with_constant, tmp_path / "a.png", "test")
     without = {"model": model.labelled(), "logistic_regression": weak.labelled()}
-    plots.plot_precision_recall(without, tmp_path / "b.png", "test")
+    plot(without, tmp_path / "b.png", "test")
     for colour in (plots._BLUE, plots._ORANGE, plots._GREY):
         assert share_of_colour(tmp_path / "a.png", colour) > 5e-4
     assert np.array_equal(image.imread(tmp_path / "a.png"), image.imread(tmp_path / "b.png"))

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from bihf_jax.tasks import make_task, predictions, protein_predictions
-from bihf_jax.tasks.tables import check_same_items, read_table, table_of
+from bihf_jax.tasks.tables import check_same_items, read_table, table_of, write_parquet
 from tests.data.examples import random_example
 from tests.data.record_sets import LABELS, rich_example
+from tests.tasks.synthetic import make_predictions
 
 TASKS = {"binary": "custom", "multiclass": "ec", "multilabel": "ec", "regression": "lba", "quality": "mqa"}
 
@@ -37,6 +38,30 @@ def test_a_table_survives_csv(kind, tmp_path):
     np.testing.assert_array_equal(read.score, scores[:, 0])
     assert read.label_mask.tolist() == [True, False, True, True, True, True]
     assert read.record_ids == tuple(example.id for example in examples)
+
+
+def csv_cell(value):
+    """A value of a Parquet file as the CSV file has it."""
+    text = "" if value is None else value if isinstance(value, str) else f"{value:.9g}"
+    return predictions.escape_cell(text) if isinstance(value, str) else text
+
+
+@pytest.mark.parametrize("kind", [*LABELS, "residues"])
+def test_parquet_holds_what_csv_holds(kind, tmp_path):
+    """The same columns in the same order, with types; a missing label is null, and an id is not escaped."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    written = make_predictions(3, complexes=4) if kind == "residues" else table(kind)[0]
+    written.write_csv(tmp_path / "p.csv")
+    write_parquet(written, tmp_path / "p.parquet")
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["p.csv", "p.parquet"]
+    read = parquet.read_table(tmp_path / "p.parquet")
+    with open(tmp_path / "p.csv", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert read.column_names == header
+    assert [[csv_cell(value) for value in row.values()] for row in read.to_pylist()] == rows
+    assert str(read.schema.field("weight").type) == "float"
+    if kind != "residues":
+        assert read.column("record_id")[1].as_py() == "=1+1"
 
 
 def test_labelled_leaves_out_who_has_no_label():

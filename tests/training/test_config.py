@@ -139,6 +139,10 @@ def test_folder_without_a_run(tmp_path):
 def test_config_arguments():
     """`a=1,b` sets a to 1 and b to True; unknown names and other types are refused."""
     assert parse_arg("a=1,b", a=0, b=False, c="x") == ConfigDict({"a": 1, "b": True, "c": "x"})
+    below = parse_arg("task.x=0.5,task.y=word", a=0, task={})
+    assert below == ConfigDict({"a": 0, "task": {"x": 0.5, "y": "word"}})
+    with pytest.raises(ValueError, match=r"unknown config argument 'task.x'; allowed: a"):
+        parse_arg("task.x=1", a=0)
     with pytest.raises(ValueError, match="unknown config argument 'd'; allowed: a, b"):
         parse_arg("d=1", a=0, b=False)
     with pytest.raises(ValueError, match="is not a int"):

@@ -32,9 +32,9 @@ from tests.training.small_run import REPOSITORY, logged, run_python, small_confi
 
 TASK_OF = {"binary": "custom", "multiclass": "ec", "multilabel": "ec", "regression": "lba", "quality": "mqa"}
 PICTURES = {
-    "binary": ["pr_curve"],
+    "binary": ["pr_curve", "roc_curve", "calibration"],
     "multiclass": ["confusion", "calibration"],
-    "multilabel": ["pr_curve"],
+    "multilabel": ["pr_curve", "roc_curve", "calibration"],
     "regression": ["scatter"],
     "quality": ["scatter"],
 }
