@@ -140,13 +140,22 @@ def make_contestants(config: PLMConfig, seed: int = 0) -> Contestants:
 def our_functions(
     plm: ProteinLanguageModel, params: Any, batch: Batch, devices: int
 ) -> tuple[Callable[[], jax.Array], Run]:
-    """Features [R, L, C], and the gradient of the sum of their squares by all weights, each to its end."""
+    """Features [R, L, C], and the gradient of the sum of their squares by all weights, each to its end.
+
+    `params` are those of `on_devices`.
+    """
     forward, gradient = our_programs(plm, devices)
     inputs = deal(batch, devices)
     return (
         lambda: jax.block_until_ready(forward(params, *inputs)).reshape(*batch.tokens.shape, -1),
         lambda: jax.block_until_ready(gradient(params, *inputs)),
     )
+
+
+def on_devices(params: Any, devices: int) -> Any:
+    """A copy of the parameters on each device, [devices, ...], where training has them, too."""
+    copies = jax.pmap(lambda _, params: params, in_axes=(0, None), devices=jax.local_devices()[:devices])
+    return copies(np.arange(devices), params)
 
 
 def deal(batch: Batch, devices: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -168,9 +177,7 @@ def our_programs(plm: ProteinLanguageModel, devices: int) -> tuple[Callable[...,
     def gradient(params: Any, *inputs: jax.Array) -> Any:
         return jax.lax.psum(jax.grad(loss)(params, *inputs), "device")
 
-    spread = functools.partial(
-        jax.pmap, axis_name="device", in_axes=(None, 0, 0, 0), devices=jax.local_devices()[:devices]
-    )
+    spread = functools.partial(jax.pmap, axis_name="device", devices=jax.local_devices()[:devices])
     return spread(features), spread(gradient)
 
 
@@ -214,10 +221,10 @@ def equal_lengths(sizes: Sequence[str], lengths: Sequence[int], devices: int, ro
     rng = np.random.default_rng(0)
     for size in sizes:
         contestants = make_contestants(PLM_SIZES[NAMES[size]])
-        plm = ProteinLanguageModel(contestants.config)
+        plm, params = ProteinLanguageModel(contestants.config), on_devices(contestants.params, devices)
         for length in lengths:
             batch = rows_of_chains([[random_chain(rng, length - 2)] for _ in range(BATCH)], length)
-            ours = our_functions(plm, contestants.params, batch, devices)
+            ours = our_functions(plm, params, batch, devices)
             eager = peer_functions(contestants.peer, batch)
             difference = check_contestants(ours[0], eager[0], batch.mask)
             print(f"{size}, L = {length}: outputs equal to {difference:.1e}", file=sys.stderr)
@@ -331,10 +338,10 @@ def real_lengths(
     print("|---|---|---:|---:|---|")
     for size in sizes:
         contestants = make_contestants(PLM_SIZES[NAMES[size]])
-        plm = ProteinLanguageModel(contestants.config)
-        check_packing(plm, contestants, packed, padded[0], devices)
+        plm, params = ProteinLanguageModel(contestants.config), on_devices(contestants.params, devices)
+        check_packing(plm, params, contestants.peer, packed, padded[0], devices)
         for kind, name in enumerate(("forward", "forward and gradient")):
-            ours = (functools.partial(_timed_functions, plm, contestants.params, devices, kind), packed)
+            ours = (functools.partial(_timed_functions, plm, params, devices, kind), packed)
             theirs = (lambda batch, kind=kind, peer=contestants.peer: peer_functions(peer, batch)[kind], padded)
             rates, discarded = alternate_batches(ours, theirs, most_batches)
             print(f"{size} {name}: {discarded} rounds discarded", file=sys.stderr)
@@ -346,18 +353,18 @@ def _timed_functions(plm: ProteinLanguageModel, params: Any, devices: int, kind:
 
 
 def check_packing(
-    plm: ProteinLanguageModel, contestants: Contestants, packed: Sequence[Batch], padded: Batch, devices: int
+    plm: ProteinLanguageModel, params: Any, peer: Any, packed: Sequence[Batch], padded: Batch, devices: int
 ) -> None:
     """Each chain of a padded batch has there the features that it has in its packed row here."""
     wanted = {padded.tokens[row][padded.mask[row]].tobytes(): row for row in range(len(padded.tokens))}
-    theirs = peer_functions(contestants.peer, padded)[0]().numpy()
+    theirs = peer_functions(peer, padded)[0]().numpy()
     found, largest = 0, 0.0
     for batch in packed:
         rows = [(row, n) for row in range(len(batch.tokens)) for n in range(1, batch.segment[row].max() + 1)]
         here = {key: batch.tokens[row][batch.segment[row] == n].tobytes() for key in rows for row, n in [key]}
         if not wanted.keys() & set(here.values()):
             continue
-        ours = np.asarray(our_functions(plm, contestants.params, batch, devices)[0]())
+        ours = np.asarray(our_functions(plm, params, batch, devices)[0]())
         for (row, n), content in here.items():
             if content in wanted:
                 other = theirs[wanted[content]][padded.mask[wanted[content]]]
@@ -436,7 +443,7 @@ def gpu(size: str, lengths: Sequence[int], rounds: int) -> None:
     kind = jax.local_devices()[0].device_kind
     peak = next((flops for name, flops in GPU_PEAKS.items() if name in kind), None)
     contestants = make_contestants(PLM_SIZES[NAMES[size]])
-    plm = ProteinLanguageModel(contestants.config, dtype=jnp.bfloat16)
+    plm, params = ProteinLanguageModel(contestants.config, dtype=jnp.bfloat16), on_devices(contestants.params, 1)
     contestants.peer.to("cuda", torch.bfloat16)
     print(f"{kind}, {size}, bfloat16; " + (f"peak {peak / 1e12:,.0f} TFLOP/s\n" if peak else "peak not known\n"))
     print("| L | | ours, tokens/s | share of the peak | Hugging Face | ratio [10 %, 90 %] |")
@@ -444,7 +451,7 @@ def gpu(size: str, lengths: Sequence[int], rounds: int) -> None:
     rng = np.random.default_rng(0)
     for length in lengths:
         batch = rows_of_chains([[random_chain(rng, length - 2)] for _ in range(16384 // length)], length)
-        ours = our_functions(plm, contestants.params, batch, devices=1)
+        ours = our_functions(plm, params, batch, devices=1)
         theirs = peer_functions(contestants.peer, batch)
         difference = relative_difference(ours[0](), theirs[0]())
         print(f"L = {length}: mean difference {difference:.1e} of the mean output (bfloat16)", file=sys.stderr)

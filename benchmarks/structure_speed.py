@@ -40,6 +40,7 @@ from bihf_jax.models.features import (
     torsion_features,
 )
 from bihf_jax.models.structure import StructureEncoder, structure_encoder
+from bihf_jax.training import step as step_lib
 
 LENGTH = 1024
 GRAPHS_PER_ROW = 24
@@ -101,20 +102,24 @@ def encode(encoder: StructureEncoder, batch: ProteinBatch) -> jax.Array:
 def our_functions(
     encoder: StructureEncoder, params: Any, batch: ProteinBatch
 ) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """Forward, and forward with the gradient of all parameters, each to its end."""
+    """Forward, and forward with the gradient of all parameters, each to its end; batch [devices, rows / devices, ..].
+
+    Parameters and batch lie on the devices, as the peer's do.
+    """
 
     def forward(params: Any, batch: ProteinBatch) -> jax.Array:
         return encoder.apply({"params": params}, batch, method=encode)
 
     def gradient(params: Any, batch: ProteinBatch) -> Any:
         loss = lambda params: jnp.sum(jnp.square(forward(params, batch)))  # noqa: E731
-        return jax.lax.psum(jax.grad(loss)(params), "device")
+        return jax.lax.psum(jax.grad(loss)(params), step_lib.AXIS)
 
-    spread = functools.partial(jax.pmap, axis_name="device", in_axes=(None, 0))
+    spread = functools.partial(jax.pmap, axis_name=step_lib.AXIS)
     run_forward, run_gradient = spread(forward), spread(gradient)
+    inputs = step_lib.replicate(params), spread(lambda batch: batch)(batch)
     return (
-        lambda: jax.block_until_ready(run_forward(params, batch)),
-        lambda: jax.block_until_ready(run_gradient(params, batch)),
+        lambda: jax.block_until_ready(run_forward(*inputs)),
+        lambda: jax.block_until_ready(run_gradient(*inputs)),
     )
 
 

@@ -26,11 +26,11 @@ def test_packed_and_padded_contestants_are_equal(capsys):
     plan = plan_once([len(x) for x in records], GridShape({40: 2}, 40, 1), num_devices=1)
     packed = list(esm2_speed.packed_batches(records, plan))
     (padded,) = esm2_speed.padded_batches(records, 1000)
-    plm = ProteinLanguageModel(contestants.config)
-    esm2_speed.check_packing(plm, contestants, packed, padded, devices=1)
+    plm, params = ProteinLanguageModel(contestants.config), esm2_speed.on_devices(contestants.params, 1)
+    esm2_speed.check_packing(plm, params, contestants.peer, packed, padded, devices=1)
     assert "4 chains, packed and padded" in capsys.readouterr().err
     with pytest.raises(RuntimeError, match="0 of 4 chains"):
-        esm2_speed.check_packing(plm, contestants, [], padded, devices=1)
+        esm2_speed.check_packing(plm, params, contestants.peer, [], padded, devices=1)
 
 
 def test_gradients_are_those_of_transformers():
@@ -57,7 +57,8 @@ def test_gradients_are_those_of_transformers():
 
 def our_gradient(contestants, batch):
     """The gradient of our contestant, of its one device."""
-    _, gradient = esm2_speed.our_functions(ProteinLanguageModel(contestants.config), contestants.params, batch, 1)
+    params = esm2_speed.on_devices(contestants.params, 1)
+    _, gradient = esm2_speed.our_functions(ProteinLanguageModel(contestants.config), params, batch, 1)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf)[0], gradient())
 
 
