@@ -240,7 +240,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown := [name for name in names if name not in known]:
         _LOGGER.error("--studies has %s; studies: %s", ", ".join(unknown), ", ".join(known))
         return 1
-    studies = [known[name] for name in names]
+    studies = [dataclasses.replace(known[name], seeds=known[name].seeds[: args.seeds]) for name in names]
     pattern = {study: f"fold*/{METADATA_FILE}" if study.folds else METADATA_FILE for study in studies}
     if missing := [study.name for study in studies if not list((args.records / study.name).glob(pattern[study]))]:
         _LOGGER.error(
@@ -270,6 +270,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workdir", type=Path, required=True, help="folder of the sweeps and of five_tasks.md")
     parser.add_argument("--studies", help=f"some of {','.join(study.name for study in STUDIES)}; all if not given")
     parser.add_argument("--steps", type=int, default=200, help="of every run, at most")
+    parser.add_argument("--seeds", type=int, help="of every method, at most; more go on from the same folder")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each with its share of the cores")
     return parser
 
